@@ -1,0 +1,88 @@
+//! The one path on which every detector records a gap.
+
+use core::{
+    hint::black_box,
+    ptr,
+    sync::atomic::{Ordering, compiler_fence},
+};
+
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use smi_common::{CpuStats, GapRecord, Knobs, buckets};
+
+use crate::maps::{CPU_STATS, GAPS, KNOBS};
+
+/// `BPF_RB_NO_WAKEUP`: user space fetches on its own schedule, so no gap costs a wake-up.
+const NO_WAKEUP: u64 = 1;
+
+/// The knobs, each read anew: user space may change them at any time.
+pub fn knobs() -> Option<Knobs> {
+    let knobs = KNOBS.get_ptr(0)?;
+    // SAFETY: the pointer comes from the map; the value is plain integers.
+    Some(unsafe { ptr::read_volatile(knobs) })
+}
+
+/// Applies `change` to the statistics of this CPU such that a concurrent copy can tell that it was under way.
+#[inline(always)]
+pub fn change(change: impl FnOnce(&mut CpuStats)) {
+    let Some(stats) = CPU_STATS.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: a value of this CPU, and the programs that change it run in its hard interrupts, one at a time.
+    let stats = unsafe { &mut *stats };
+    // SAFETY: as above. The writes are volatile and fenced because their order is what a reader relies on.
+    unsafe { ptr::write_volatile(&raw mut stats.started, stats.started + 1) };
+    compiler_fence(Ordering::SeqCst);
+    change(stats);
+    compiler_fence(Ordering::SeqCst);
+    // SAFETY: as above.
+    unsafe { ptr::write_volatile(&raw mut stats.completed, stats.completed + 1) };
+}
+
+/// Records `gap` on this CPU. The caller has applied the threshold.
+///
+/// A global function: the verifier checks it once by itself, instead of again on each of the many paths that lead here.
+/// Returns 0; the verifier wants global functions to return a number.
+///
+/// # Safety
+/// `gap` points to a record or is null.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub unsafe extern "C" fn record_gap(gap: *const GapRecord) -> u64 {
+    // SAFETY: the caller's promise; the verifier insists on the check for null that this contains.
+    let Some(gap) = (unsafe { gap.as_ref() }) else {
+        return 0;
+    };
+    let Some(knobs) = knobs() else { return 0 };
+    // The compiler knows the range of the result and would drop the bounds check, which the verifier, looking at each
+    // global function alone, insists on.
+    let position = black_box(bucket_position(gap.duration_ns));
+    change(|stats| {
+        if stats.add(gap, position as usize, &knobs) {
+            send(stats, gap);
+        }
+    });
+    0
+}
+
+/// [`buckets::position`], checked by the verifier once: its 256 outcomes are not followed into the caller.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bucket_position(ns: u64) -> u64 {
+    buckets::position(ns) as u64
+}
+
+/// Sends the gap to user space.
+#[inline(always)]
+fn send(stats: &mut CpuStats, gap: &GapRecord) {
+    let Some(mut entry) = GAPS.reserve::<GapRecord>(0) else {
+        stats.records_lost += 1;
+        return;
+    };
+    entry.write(GapRecord {
+        // SAFETY: the helper has no preconditions.
+        cpu: u64::from(unsafe { bpf_get_smp_processor_id() }),
+        ..*gap
+    });
+    entry.submit(NO_WAKEUP);
+    stats.records_sent += 1;
+}
