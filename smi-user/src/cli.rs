@@ -1,0 +1,217 @@
+//! The command line: definitions and help texts only.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    detector::Choice,
+    kernel::cpus::CpuList,
+    settings::{Mode, Preset},
+    units::{Bare, parse_time},
+};
+
+/// Finds the time that firmware and hardware steal from Linux.
+///
+/// System Management Interrupts, NMIs, buses and hypervisors stop a CPU without the kernel knowing. What is left is a
+/// gap between two readings of the clock by a CPU that did nothing else, with interrupts off. smilat finds such gaps,
+/// counts them in the kernel and reports them.
+#[derive(Debug, Parser)]
+#[command(name = "smilat", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Detect gaps, count them, report every interval until the duration is over or Ctrl-C
+    ///
+    /// For a part of each window (its width) a watched CPU does nothing but read the clock. Meanwhile interrupts stay
+    /// off for one stretch at a time and are served in between: a stretch is the longest that anything on that CPU has
+    /// to wait because of smilat, while width/window decides how many gaps are caught.
+    ///
+    /// Times take a unit (10us, 1.5ms, 2h). A bare number is microseconds for gap times and seconds for --interval and
+    /// --duration, as in hwlatdetect.
+    ///
+    /// Exit status: 0 it ran and no gap exceeded --hardlimit; 1 a gap did; 2 it could not run.
+    Run(Box<RunArgs>),
+
+    /// Put back the kernel's tracing settings that a killed run left changed
+    ///
+    /// The detectors hwlat and osnoise change settings of the kernel's tracers and put them back when they end. What a
+    /// SIGKILL kept them from putting back is noted in /run/smilat; the next start of either does it too.
+    Restore,
+}
+
+/// How reports are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Tables for people
+    #[default]
+    Text,
+    /// One JSON object a line for each snapshot; docs/ndjson.md explains the fields
+    Ndjson,
+}
+
+/// Options of `smilat run`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  smilat run                                  watch all CPUs at 1 % of one CPU until Ctrl-C
+  smilat run --duration 1h --hardlimit 50us   exit status 1 if any gap exceeds 50 us
+  smilat run --cpus 2-3 --preset idle         watch two CPUs closely
+  smilat run --width 100ms --window 500ms --mode per-cpu --irqs-off-max 100us
+  smilat run --format ndjson --duration 10s | jq '.cpus[].gaps.max_ns'")]
+pub struct RunArgs {
+    /// Drop gaps shorter than this in the kernel
+    #[arg(short, long, value_name = "TIME", default_value = "10us", value_parser = gap_time, help_heading = "Detection")]
+    pub threshold: Duration,
+
+    /// Settings of width, window, irqs-off-max and mode that fit a kind of machine; each option overrules them
+    #[arg(long, value_enum, default_value_t, help_heading = "Detection")]
+    pub preset: Preset,
+
+    /// Time spent sampling in each window; below --window
+    #[arg(long, value_name = "TIME", value_parser = gap_time, help_heading = "Detection")]
+    pub width: Option<Duration>,
+
+    /// Time from one window to the next, on average: pauses vary at random, so that gaps which come at a fixed
+    /// interval are neither always seen nor always missed
+    #[arg(long, value_name = "TIME", value_parser = gap_time, help_heading = "Detection")]
+    pub window: Option<Duration>,
+
+    /// Longest stretch with interrupts off: what anything on the CPU may have to wait because of smilat
+    ///
+    /// 10us to 100ms. Shorter stretches are kinder to the workload and lose a little of each width to the interrupts
+    /// served between them.
+    #[arg(long, value_name = "TIME", value_parser = gap_time, help_heading = "Detection")]
+    pub irqs_off_max: Option<Duration>,
+
+    /// Which CPUs are sampled at a time
+    #[arg(long, value_enum, help_heading = "Detection")]
+    pub mode: Option<Mode>,
+
+    /// CPUs to watch, in the kernel's notation (0-3,8) [default: all online]
+    #[arg(short, long, value_name = "LIST", help_heading = "Detection")]
+    pub cpus: Option<CpuList>,
+
+    /// What finds the gaps
+    #[arg(long, value_enum, default_value_t, help_heading = "Detection")]
+    pub detector: Choice,
+
+    /// Real-time priority (FIFO policy) of the sampling threads, 0 for none
+    ///
+    /// Without it, busy CPUs take time from the windows. 1 is the lowest: every real-time thread of the workload with
+    /// a higher priority goes first.
+    #[arg(long, value_name = "0-99", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=99), help_heading = "Detection")]
+    pub rt_priority: u8,
+
+    /// Pass on at most this many single gaps per CPU and second; all are counted
+    ///
+    /// One that is longer than all before it in its interval is passed on beyond this number, unless this is 0.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(0..=100_000), help_heading = "Detection")]
+    pub max_gap_records: u64,
+
+    /// Accept settings that leave a watched CPU little time for anything else
+    #[arg(long, help_heading = "Detection")]
+    pub force: bool,
+
+    /// Time between reports
+    #[arg(short, long, value_name = "TIME", default_value = "5s", value_parser = interval, help_heading = "Reports")]
+    pub interval: Duration,
+
+    /// Stop after this time [default: at Ctrl-C]
+    #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Reports")]
+    pub duration: Option<Duration>,
+
+    /// Exit with status 1 if a gap was longer than this
+    #[arg(long, value_name = "TIME", value_parser = gap_time, help_heading = "Reports")]
+    pub hardlimit: Option<Duration>,
+
+    /// How to report
+    #[arg(short, long, value_enum, default_value_t, help_heading = "Reports")]
+    pub format: Format,
+
+    /// Write the reports to this file instead of standard output; replaces it
+    #[arg(short, long, value_name = "FILE", help_heading = "Reports")]
+    pub output: Option<PathBuf>,
+
+    /// Say nothing on standard error but errors; in text, report only the final summary
+    #[arg(short, long, conflicts_with = "verbose", help_heading = "Reports")]
+    pub quiet: bool,
+
+    /// Log what is done, and the diagnostics of the BPF programs, to standard error
+    #[arg(short, long, help_heading = "Reports")]
+    pub verbose: bool,
+}
+
+fn gap_time(text: &str) -> Result<Duration, String> {
+    parse_time(text, Bare::Microseconds).map_err(|error| error.to_string())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match parse_time(text, Bare::Seconds) {
+        Ok(time) if time.is_zero() => {
+            Err("0 leaves no time to detect anything; leave it out to run until Ctrl-C".into())
+        }
+        Ok(time) => Ok(time),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    const MIN: Duration = Duration::from_millis(10);
+    match parse_time(text, Bare::Seconds) {
+        Ok(time) if time < MIN => Err(format!(
+            "{text} is below 10ms: reporting would cost more than detecting"
+        )),
+        Ok(time) => Ok(time),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn bare_numbers_are_as_in_hwlatdetect() {
+        let cli = Cli::parse_from([
+            "smilat",
+            "run",
+            "--threshold",
+            "20",
+            "--duration",
+            "60",
+            "--width",
+            "1000",
+        ]);
+        let Command::Run(args) = cli.command else {
+            panic!("another command");
+        };
+        assert_eq!(args.threshold, Duration::from_micros(20));
+        assert_eq!(args.duration, Some(Duration::from_mins(1)));
+        assert_eq!(args.width, Some(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn a_zero_duration_and_a_tiny_interval_are_refused() {
+        for (option, told) in [
+            ("--duration=0", "no time to detect"),
+            ("--interval=9ms", "below 10ms"),
+        ] {
+            let error = Cli::try_parse_from(["smilat", "run", option])
+                .expect_err(option)
+                .to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+}

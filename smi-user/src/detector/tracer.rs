@@ -1,0 +1,229 @@
+//! What the detectors that drive a kernel tracer have in common: an instance of their own, settings that are put back,
+//! exposure from the switches of the tracer's threads.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use smi_common::{CpuStats, Knobs, TracerLayout};
+
+use super::Availability;
+use crate::{
+    bpf::Bpf,
+    kernel::{
+        changes::Changes,
+        process::{self, Capabilities},
+        tracefs::{self, Format},
+    },
+    model::{SamplerCounts, WindowCounts},
+    settings::Settings,
+    units::{ns, show},
+};
+
+/// Name of the instance.
+const INSTANCE: &str = "instances/smilat";
+
+/// The program that follows the turns of threads, by the offsets of `prev_comm` and `next_comm` in a record of
+/// `sched:sched_switch`.
+const TURNS: [(&str, u32, u32); 3] = [
+    ("turns_8_40", 8, 40),
+    ("turns_12_48", 12, 48),
+    ("turns_16_48", 16, 48),
+];
+
+/// A tracer in an instance of its own. Dropping it stops the tracer and puts all settings back.
+pub(super) struct Tracer {
+    pub(super) changes: Changes,
+    /// The tracing file system.
+    pub(super) tracing: PathBuf,
+    /// The instance in it.
+    pub(super) instance: PathBuf,
+    /// What to tell the user.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Tracer {
+    /// Takes hold of the tracing settings and makes the instance.
+    pub(super) fn begin(tracer: &str) -> Result<Self> {
+        let (mut changes, put_back) = Changes::begin(&format!("{tracer} detector"))?;
+        let warnings = put_back
+            .into_iter()
+            .map(|what| format!("left by a smilat that was killed: {what}"))
+            .collect();
+        let tracing = tracefs::mounted().context("the tracing file system is not mounted")?;
+        let instance = tracing.join(INSTANCE);
+        changes.make(instance.clone())?;
+        Ok(Self {
+            changes,
+            tracing,
+            instance,
+            warnings,
+        })
+    }
+
+    /// Sets the time sampled and the period it is part of, in an order the kernel accepts: the first must stay below
+    /// the second at every step.
+    pub(super) fn set_timing(
+        &mut self,
+        width: &str,
+        window: &str,
+        settings: &Settings,
+    ) -> Result<()> {
+        let (width, window) = (self.tracing.join(width), self.tracing.join(window));
+        let width_us = whole_us("--width", settings.width)?;
+        let window_us = whole_us("--window", settings.window)?;
+        let now_us: u64 = tracefs::read(&window)?
+            .trim()
+            .parse()
+            .with_context(|| format!("{} does not hold a number", window.display()))?;
+        let width = (width, width_us.to_string());
+        let window = (window, window_us.to_string());
+        let order = if width_us < now_us {
+            [width, window]
+        } else {
+            [window, width]
+        };
+        for (path, value) in order {
+            self.changes.set(path, &value)?;
+        }
+        Ok(())
+    }
+
+    /// Sets the threshold of the tracers, in whole us.
+    pub(super) fn set_threshold(&mut self, threshold: Duration) -> Result<()> {
+        let us = whole_us("--threshold", threshold)?;
+        self.changes
+            .set(self.tracing.join("tracing_thresh"), &us.to_string())?;
+        Ok(())
+    }
+
+    /// Starts the tracer.
+    pub(super) fn start(&mut self, tracer: &str) -> Result<()> {
+        self.changes
+            .write(&self.instance.join("current_tracer"), tracer, "nop".to_owned())
+            .with_context(|| {
+                format!("the {tracer} tracer cannot be started; only one instance can run it, is another at work?")
+            })?;
+        Ok(())
+    }
+
+    /// Whether the tracer still runs: somebody else may take it away.
+    pub(super) fn still_runs(&self, tracer: &str) -> bool {
+        tracefs::read(&self.instance.join("current_tracer"))
+            .is_ok_and(|current| current.trim() == tracer)
+    }
+}
+
+/// Whether `tracer` can run here, as far as can be told without changing anything.
+pub(super) fn available(tracer: &str, option: &str) -> Availability {
+    let missing = |reason: String, remedy: String| Availability::Missing { reason, remedy };
+    let capabilities = Capabilities::own();
+    if !capabilities.has(process::CAP_SYS_ADMIN) {
+        return missing(
+            "this process lacks CAP_SYS_ADMIN".to_owned(),
+            "run it as root, for example with sudo".to_owned(),
+        );
+    }
+    let Some(tracing) = tracefs::mounted() else {
+        return missing(
+            "the tracing file system is not mounted".to_owned(),
+            format!(
+                "mount -t tracefs tracefs {}",
+                tracefs::mount_point().display()
+            ),
+        );
+    };
+    match tracefs::has_tracer(&tracing, tracer) {
+        Ok(true) => Availability::Ready,
+        Ok(false) => missing(
+            format!("this kernel has no {tracer} tracer"),
+            format!("boot a kernel with {option}=y, such as Debian's linux-image-rt-amd64"),
+        ),
+        Err(error) => missing(error.to_string(), "run it as root".to_owned()),
+    }
+}
+
+/// The part of the layout that the programs which follow turns need: threads whose names begin with `comm`.
+pub(super) fn turns_layout(comm: &str, settings: &Settings) -> TracerLayout {
+    let mut name = [0u8; 8];
+    let mut mask = [0u8; 8];
+    for (place, byte) in comm.bytes().take(8).enumerate() {
+        name[place] = byte;
+        mask[place] = u8::MAX;
+    }
+    TracerLayout {
+        comm: u64::from_ne_bytes(name),
+        comm_mask: u64::from_ne_bytes(mask),
+        window_min_ns: ns(settings.width) / 2,
+        ..TracerLayout::default()
+    }
+}
+
+/// Has the programs begin to count from nothing.
+pub(super) fn reset(
+    bpf: &mut Bpf,
+    tracing: &Path,
+    layout: TracerLayout,
+    settings: &Settings,
+) -> Result<()> {
+    bpf.set_tracer(layout)?;
+    bpf.reset_stats()?;
+    bpf.set_knobs(Knobs {
+        threshold_ns: ns(settings.threshold),
+        records_per_s: settings.records_per_s,
+        interval: 1,
+    })?;
+    let switch = Format::of(tracing, "sched/sched_switch")?;
+    let prev = switch.field("prev_comm")?.offset;
+    let next = switch.field("next_comm")?.offset;
+    let program = TURNS
+        .iter()
+        .find(|(_, p, n)| (*p, *n) == (prev, next))
+        .map(|(program, ..)| *program)
+        .with_context(|| {
+            format!(
+                "sched:sched_switch has the names of threads at offsets {prev} and {next}, where no kernel known has \
+                 them; use --detector spin"
+            )
+        })?;
+    Ok(bpf.attach_tracepoint(program, "sched", "sched_switch")?)
+}
+
+/// Windows as the tracer's threads took them. The tracer keeps its own schedule and does not tell what it missed, so as
+/// many count as scheduled as were run.
+pub(super) fn counts(settings: &Settings, stats: &[CpuStats]) -> Vec<(u32, SamplerCounts)> {
+    settings
+        .cpus
+        .iter()
+        .map(|cpu| {
+            let run = stats
+                .get(cpu as usize)
+                .map_or(0, |stats| stats.stretches.run);
+            (
+                cpu,
+                SamplerCounts {
+                    windows: WindowCounts {
+                        scheduled: run,
+                        run,
+                        skipped: 0,
+                    },
+                    stretches_given_up: 0,
+                },
+            )
+        })
+        .collect()
+}
+
+/// A time in whole microseconds, the only ones that tracers know.
+fn whole_us(option: &str, time: Duration) -> Result<u64> {
+    let ns = ns(time);
+    ensure!(
+        ns >= 1_000 && ns.is_multiple_of(1_000),
+        "{option} {} is not a whole number of microseconds, at least one, as the kernel's tracers need it; round it, \
+         or use --detector spin",
+        show(time)
+    );
+    Ok(ns / 1_000)
+}

@@ -1,0 +1,376 @@
+//! Changes to the kernel's settings that are put back: each is written down before it is made, and undone at exit, on
+//! panic, or by the next start after a SIGKILL.
+//!
+//! The journal lies in `/run/smilat`, which no reboot survives, just as the settings themselves do not. A lock beside it
+//! keeps two smilats from changing the same settings; the kernel lets go of it when its holder dies.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::tracefs::{self, TracefsError};
+
+/// Where the journal and the lock lie.
+const FOLDER: &str = "/run/smilat";
+
+/// Why settings could not be changed, or not be put back.
+#[derive(Debug, Error)]
+pub enum ChangeError {
+    /// Another smilat has them.
+    #[error(
+        "the kernel's tracing settings are in use by {0}; wait until it ends, or end it, and start again"
+    )]
+    Held(String),
+    /// A setting could not be read or written.
+    #[error(transparent)]
+    Setting(#[from] TracefsError),
+    /// The journal could not be kept.
+    #[error("cannot keep the journal of changes at {path}")]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A folder could not be made or removed.
+    #[error("cannot {what} {path}")]
+    Folder {
+        /// What was to be done with it.
+        what: &'static str,
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// One change, with what undoes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Change {
+    /// A value was written to a file.
+    Wrote {
+        path: PathBuf,
+        /// What to write to have the old setting back; not always what the file showed.
+        undo: String,
+    },
+    /// A folder was made.
+    Made { path: PathBuf },
+}
+
+/// What the journal holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Journal {
+    /// Who made the changes, in words.
+    holder: String,
+    changes: Vec<Change>,
+}
+
+/// The changes of this process. Dropping it puts everything back.
+#[derive(Debug)]
+pub struct Changes {
+    journal: Journal,
+    folder: PathBuf,
+    /// Held for as long as anything is changed.
+    lock: File,
+}
+
+impl Changes {
+    /// Takes the lock and first puts back what a killed process left.
+    ///
+    /// `purpose` tells others what this process is doing. Also returns what was put back.
+    ///
+    /// # Errors
+    /// When another process holds the settings, or what was left cannot be put back.
+    pub fn begin(purpose: &str) -> Result<(Self, Vec<String>), ChangeError> {
+        Self::begin_in(Path::new(FOLDER), purpose)
+    }
+
+    fn begin_in(folder: &Path, purpose: &str) -> Result<(Self, Vec<String>), ChangeError> {
+        let failed = |source| ChangeError::Journal {
+            path: folder.to_owned(),
+            source,
+        };
+        fs::create_dir_all(folder).map_err(failed)?;
+        let lock = File::create(folder.join("lock")).map_err(failed)?;
+        let left = read_journal(folder)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let holder = left.map_or_else(|| "another smilat".to_owned(), |j| j.holder);
+                return Err(ChangeError::Held(holder));
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        let mut changes = Self {
+            journal: left.unwrap_or_else(|| Journal {
+                holder: String::new(),
+                changes: Vec::new(),
+            }),
+            folder: folder.to_owned(),
+            lock,
+        };
+        let put_back = changes.undo_all()?;
+        changes.journal.holder = format!("process {} ({purpose})", std::process::id());
+        changes.save()?;
+        Ok((changes, put_back))
+    }
+
+    /// Writes `value` to the setting at `path`, whose file shows the value itself.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or reads back something else.
+    pub fn set(&mut self, path: PathBuf, value: &str) -> Result<(), ChangeError> {
+        let was = tracefs::read(&path)?;
+        let undo = tracefs::chosen(&was).unwrap_or_else(|| was.trim_end());
+        if undo == value {
+            return Ok(());
+        }
+        self.write(&path, value, undo.to_owned())?;
+        let now = tracefs::read(&path)?;
+        let found = tracefs::chosen(&now).unwrap_or_else(|| now.trim_end());
+        if found == value {
+            Ok(())
+        } else {
+            Err(TracefsError::NotTaken {
+                wanted: value.to_owned(),
+                found: found.to_owned(),
+                path,
+            }
+            .into())
+        }
+    }
+
+    /// Writes `value` to `path`; `undo` is what to write to have the old setting back.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn write(&mut self, path: &Path, value: &str, undo: String) -> Result<(), ChangeError> {
+        self.note(Change::Wrote {
+            path: path.to_owned(),
+            undo,
+        })?;
+        Ok(tracefs::write(path, value)?)
+    }
+
+    /// Makes the folder `path`; one that a killed process left is used again.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn make(&mut self, path: PathBuf) -> Result<(), ChangeError> {
+        self.note(Change::Made { path: path.clone() })?;
+        match fs::create_dir(&path) {
+            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+                Err(ChangeError::Folder {
+                    what: "make the folder",
+                    path,
+                    source,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts everything back, the newest change first; says what was put back. What fails stays in the journal, and
+    /// does not keep the rest from being put back.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub fn undo_all(&mut self) -> Result<Vec<String>, ChangeError> {
+        let mut put_back = Vec::new();
+        let mut first_failure = None;
+        for position in (0..self.journal.changes.len()).rev() {
+            match self.journal.changes[position].undo() {
+                Ok(said) => {
+                    put_back.extend(said);
+                    self.journal.changes.remove(position);
+                }
+                Err(error) => {
+                    first_failure.get_or_insert(error);
+                }
+            }
+            self.save()?;
+        }
+        match first_failure {
+            None => Ok(put_back),
+            Some(error) => Err(error),
+        }
+    }
+
+    fn note(&mut self, change: Change) -> Result<(), ChangeError> {
+        self.journal.changes.push(change);
+        self.save()
+    }
+
+    /// Writes the journal so that a kill at any moment leaves the old one or the new one; removes it when empty.
+    fn save(&self) -> Result<(), ChangeError> {
+        let path = journal_path(&self.folder);
+        let save = || {
+            let new = self.folder.join("changes.new");
+            let text = serde_json::to_vec(&self.journal).map_err(io::Error::other)?;
+            fs::write(&new, text)?;
+            fs::rename(&new, &path)
+        };
+        save().map_err(|source| ChangeError::Journal {
+            path: path.clone(),
+            source,
+        })
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        match self.undo_all() {
+            Ok(_) => {
+                // Nothing is changed any more. A journal that stays all the same is empty and harms nobody, and the
+                // lock ends with this process at the latest.
+                let _removed = fs::remove_file(journal_path(&self.folder));
+                let _unlocked = self.lock.unlock();
+            }
+            Err(error) => log::error!(
+                "{error}; `smilat restore` tries again to put back what is left to put back"
+            ),
+        }
+    }
+}
+
+impl Change {
+    /// Undoes this change; says what was put back, if anything had to be.
+    fn undo(&self) -> Result<Option<String>, ChangeError> {
+        match self {
+            Self::Wrote { path, undo } => {
+                if !path.exists() {
+                    // Went away with its folder or its mount.
+                    return Ok(None);
+                }
+                tracefs::write(path, undo)?;
+                Ok(Some(format!("{} is \"{undo}\" again", path.display())))
+            }
+            Self::Made { path } => match fs::remove_dir(path) {
+                Ok(()) => Ok(Some(format!("{} is gone again", path.display()))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(source) => Err(ChangeError::Folder {
+                    what: "remove the folder",
+                    path: path.clone(),
+                    source,
+                }),
+            },
+        }
+    }
+}
+
+fn journal_path(folder: &Path) -> PathBuf {
+    folder.join("changes.json")
+}
+
+fn read_journal(folder: &Path) -> Result<Option<Journal>, ChangeError> {
+    let path = journal_path(folder);
+    let failed = |source| ChangeError::Journal {
+        path: path.clone(),
+        source,
+    };
+    match fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|error| failed(error.into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Machine {
+        folder: tempfile::TempDir,
+    }
+
+    impl Machine {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            fs::write(folder.path().join("thresh"), "0\n").expect("write");
+            fs::write(folder.path().join("mode"), "none [round-robin] per-cpu\n").expect("write");
+            Self { folder }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        fn begin(&self) -> Result<(Changes, Vec<String>), ChangeError> {
+            Changes::begin_in(&self.path("run"), "a test")
+        }
+    }
+
+    #[test]
+    fn what_was_changed_is_put_back_newest_first() {
+        let machine = Machine::new();
+        let (mut changes, left) = machine.begin().expect("begin");
+        assert_eq!(left, [""; 0]);
+        changes.make(machine.path("instance")).expect("made");
+        changes.set(machine.path("thresh"), "10").expect("set");
+        changes.set(machine.path("thresh"), "20").expect("set");
+        assert!(machine.path("instance").is_dir());
+        let put_back = changes.undo_all().expect("undone");
+        assert_eq!(put_back.len(), 3);
+        assert!(put_back[0].ends_with("is \"10\" again"), "{put_back:?}");
+        assert!(put_back[1].ends_with("is \"0\" again"), "{put_back:?}");
+        assert!(!machine.path("instance").exists());
+    }
+
+    #[test]
+    fn a_second_process_is_told_who_holds_the_settings() {
+        let machine = Machine::new();
+        let (first, _) = machine.begin().expect("begin");
+        let error = machine.begin().expect_err("held").to_string();
+        let holder = format!("process {} (a test)", std::process::id());
+        assert!(error.contains(&holder), "{error}");
+        drop(first);
+        machine.begin().expect("free again");
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_put_back_by_the_next() {
+        let machine = Machine::new();
+        let (mut changes, _) = machine.begin().expect("begin");
+        changes.set(machine.path("thresh"), "10").expect("set");
+        // A kill runs no destructor; the kernel closes the lock.
+        let killed = std::mem::ManuallyDrop::new(changes);
+        // SAFETY: the value is not used again.
+        drop(unsafe { std::ptr::read(&raw const killed.lock) });
+        let (_next, put_back) = machine.begin().expect("begin");
+        assert_eq!(put_back.len(), 1, "{put_back:?}");
+        let thresh = fs::read_to_string(machine.path("thresh")).expect("read");
+        assert_eq!(thresh, "0");
+    }
+
+    #[test]
+    fn a_value_that_is_there_already_is_not_written() {
+        let machine = Machine::new();
+        let (mut changes, _) = machine.begin().expect("begin");
+        changes
+            .set(machine.path("mode"), "round-robin")
+            .expect("set");
+        assert_eq!(changes.journal.changes, []);
+    }
+
+    #[test]
+    fn a_value_the_kernel_did_not_take_is_told() {
+        let machine = Machine::new();
+        let (mut changes, _) = machine.begin().expect("begin");
+        // Always reads empty, whatever is written.
+        let error = changes
+            .set("/dev/null".into(), "10")
+            .expect_err("not taken");
+        assert!(
+            error.to_string().contains("reads \"\" after \"10\""),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,91 @@
+//! What this process may do: capabilities (`/proc/self/status`, `capabilities(7)`) and the settings that limit them.
+
+use std::fs;
+
+/// The capabilities smilat uses, with their bit (`include/uapi/linux/capability.h`).
+pub const CAP_SYS_ADMIN: (u32, &str) = (21, "CAP_SYS_ADMIN");
+/// For a real-time priority.
+pub const CAP_SYS_NICE: (u32, &str) = (23, "CAP_SYS_NICE");
+/// For perf events of the kernel.
+pub const CAP_PERFMON: (u32, &str) = (38, "CAP_PERFMON");
+/// For BPF.
+pub const CAP_BPF: (u32, &str) = (39, "CAP_BPF");
+
+/// Effective capabilities, a bit each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities(u64);
+
+impl Capabilities {
+    /// Those of this process; none where `/proc` cannot be read.
+    pub fn own() -> Self {
+        fs::read_to_string("/proc/self/status")
+            .ok()
+            .and_then(|status| Self::of_status(&status))
+            .unwrap_or(Self(0))
+    }
+
+    /// Just these.
+    pub fn of<const N: usize>(capabilities: [(u32, &str); N]) -> Self {
+        Self(
+            capabilities
+                .iter()
+                .fold(0, |bits, (bit, _)| bits | 1 << bit),
+        )
+    }
+
+    fn of_status(status: &str) -> Option<Self> {
+        let hex = status
+            .lines()
+            .find_map(|line| line.strip_prefix("CapEff:"))?;
+        u64::from_str_radix(hex.trim(), 16).ok().map(Self)
+    }
+
+    /// Whether `capability` is there, or `CAP_SYS_ADMIN`, which stands in for it.
+    pub fn has(self, capability: (u32, &str)) -> bool {
+        let bit = |(bit, _)| self.0 >> bit & 1 == 1;
+        bit(capability) || (capability != CAP_SYS_NICE && bit(CAP_SYS_ADMIN))
+    }
+}
+
+/// The mode of the kernel's lockdown, if one is in force (`/sys/kernel/security/lockdown`, `kernel_lockdown(7)`).
+pub fn lockdown() -> Option<String> {
+    lockdown_of(&fs::read_to_string("/sys/kernel/security/lockdown").ok()?)
+}
+
+fn lockdown_of(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once('[')?;
+    let (mode, _) = rest.split_once(']')?;
+    (mode != "none").then(|| mode.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_are_read_from_the_status_file() {
+        let status = "Name:\tcat\nCapPrm:\t0000000000000000\nCapEff:\t000000c000800000\n";
+        let capabilities = Capabilities::of_status(status).expect("CapEff");
+        assert!(capabilities.has(CAP_BPF));
+        assert!(capabilities.has(CAP_PERFMON));
+        assert!(capabilities.has(CAP_SYS_NICE));
+        assert!(!capabilities.has(CAP_SYS_ADMIN));
+    }
+
+    #[test]
+    fn sys_admin_stands_in_for_bpf_and_perfmon_but_not_for_nice() {
+        let capabilities = Capabilities::of([CAP_SYS_ADMIN]);
+        assert!(capabilities.has(CAP_BPF));
+        assert!(capabilities.has(CAP_PERFMON));
+        assert!(!capabilities.has(CAP_SYS_NICE));
+    }
+
+    #[test]
+    fn lockdown_is_the_word_in_brackets() {
+        assert_eq!(lockdown_of("[none] integrity confidentiality\n"), None);
+        assert_eq!(
+            lockdown_of("none [integrity] confidentiality\n").as_deref(),
+            Some("integrity")
+        );
+    }
+}

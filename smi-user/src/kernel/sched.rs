@@ -1,0 +1,65 @@
+//! Where and how urgently the calling thread runs (`sched(7)`).
+
+use std::{io, mem};
+
+use super::cpus::CpuList;
+
+/// CPUs a mask passed to the kernel has room for; the same as the highest CPU a list may name.
+const MASK_WORDS: usize = 8192 / u64::BITS as usize;
+
+/// Keeps the calling thread on `cpus`.
+///
+/// # Errors
+/// `EINVAL` when none of them is online or the thread's cpuset has none of them.
+pub fn set_affinity(cpus: impl IntoIterator<Item = u32>) -> io::Result<()> {
+    let mut mask = [0u64; MASK_WORDS];
+    for cpu in cpus {
+        mask[(cpu / u64::BITS) as usize] |= 1 << (cpu % u64::BITS);
+    }
+    // SAFETY: the size is that of the mask, which the kernel only reads. Masks may be longer than `cpu_set_t`
+    // (sched_setaffinity(2), "Handling systems with large CPU affinity masks").
+    let rc = unsafe { libc::sched_setaffinity(0, mem::size_of_val(&mask), mask.as_ptr().cast()) };
+    if rc == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Those of `cpus` that the process may run on: not those outside its cpuset.
+///
+/// Tried on a thread of its own, because a thread's present mask may be narrower than what it could be set to.
+pub fn allowed(cpus: &CpuList) -> CpuList {
+    std::thread::scope(|scope| {
+        let tried = scope.spawn(|| {
+            cpus.iter()
+                .filter(|cpu| set_affinity([*cpu]).is_ok())
+                .collect()
+        });
+        tried
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Gives the calling thread the real-time policy `SCHED_FIFO` at `priority`, 1 (lowest) to 99.
+///
+/// # Errors
+/// `EPERM` without the privilege, or in a cgroup without real-time budget.
+pub fn set_fifo(priority: u8) -> io::Result<()> {
+    // SAFETY: all of `sched_param` is plain integers, on every libc.
+    let mut param: libc::sched_param = unsafe { mem::zeroed() };
+    param.sched_priority = priority.into();
+    // SAFETY: `param` outlives the call.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const param) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// The CPU the calling thread runs on at this moment.
+pub fn current_cpu() -> u32 {
+    // SAFETY: no preconditions. It fails only where the system call is missing, on no kernel this program runs on.
+    u32::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(u32::MAX)
+}

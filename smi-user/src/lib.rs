@@ -1,0 +1,16 @@
+//! smilat finds the time that firmware and hardware steal from Linux.
+//!
+//! Data flows one way: BPF programs count in maps, [`collector`] makes a snapshot of them once an interval, and
+//! [`report`] renders it. See `ARCHITECTURE.md`.
+
+pub mod bpf;
+pub mod cli;
+pub mod collector;
+pub mod commands;
+pub mod detector;
+pub mod kernel;
+pub mod model;
+mod output;
+pub mod report;
+pub mod settings;
+pub mod units;

@@ -1,0 +1,24 @@
+//! The command `smilat`.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use smi_user::{
+    cli::{Cli, Command},
+    commands,
+};
+
+/// Exit status when the program could not do what it was asked.
+const COULD_NOT_RUN: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Run(args) => commands::run::run(&args),
+        Command::Restore => commands::restore::run(),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("smilat: {error:#}");
+        ExitCode::from(COULD_NOT_RUN)
+    })
+}

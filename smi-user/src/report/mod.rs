@@ -1,0 +1,24 @@
+//! Renders snapshots. Nothing here knows where a snapshot came from.
+
+mod bars;
+mod ndjson;
+mod text;
+
+use bytes::Bytes;
+
+pub use ndjson::Ndjson;
+pub use text::Text;
+
+use crate::model::Snapshot;
+
+/// A way to render what was found.
+pub trait Report: Send {
+    /// What is about to be done, before anything is.
+    fn plan(&mut self, plan: &str) -> Bytes;
+
+    /// The interval that ended with `snapshot`.
+    fn interval(&mut self, snapshot: &Snapshot) -> Bytes;
+
+    /// The whole run, at its end.
+    fn end(&mut self, snapshot: &Snapshot) -> Bytes;
+}

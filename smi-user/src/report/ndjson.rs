@@ -1,0 +1,38 @@
+//! One JSON object a line for each snapshot.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::Report;
+use crate::model::Snapshot;
+
+/// See the module. The fields are those of [`Snapshot`].
+#[derive(Debug, Default)]
+pub struct Ndjson;
+
+impl Ndjson {
+    fn line(snapshot: &Snapshot) -> Bytes {
+        let mut line = BytesMut::new().writer();
+        // Neither part can fail: the writer grows, and a snapshot has string keys and finite numbers only.
+        if let Err(error) = serde_json::to_writer(&mut line, snapshot) {
+            log::error!("a snapshot could not be written as JSON: {error}");
+            return Bytes::new();
+        }
+        let mut line = line.into_inner();
+        line.put_u8(b'\n');
+        line.freeze()
+    }
+}
+
+impl Report for Ndjson {
+    fn plan(&mut self, _plan: &str) -> Bytes {
+        Bytes::new()
+    }
+
+    fn interval(&mut self, snapshot: &Snapshot) -> Bytes {
+        Self::line(snapshot)
+    }
+
+    fn end(&mut self, snapshot: &Snapshot) -> Bytes {
+        Self::line(snapshot)
+    }
+}

@@ -1,0 +1,269 @@
+//! Tables for people.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use jiff::{Timestamp, tz::TimeZone};
+
+use super::{Report, bars};
+use crate::{
+    model::{CpuSnapshot, Gap, Interval, Snapshot},
+    units::show_ns,
+};
+
+/// Longest gaps named in the summary.
+const LONGEST: usize = 5;
+
+const BOLD: &str = "\x1b[1m";
+const RED: &str = "\x1b[31m";
+const PLAIN: &str = "\x1b[0m";
+
+/// See the module.
+#[derive(Debug)]
+pub struct Text {
+    /// Report every interval, not only the end.
+    pub intervals: bool,
+    /// Whether the reader is a terminal.
+    pub colour: bool,
+    /// Longer gaps are marked, and the summary says whether there were any.
+    pub hardlimit_ns: Option<u64>,
+    /// Times are shown in this zone.
+    pub zone: TimeZone,
+    earlier: Option<Snapshot>,
+    longest: Vec<Gap>,
+}
+
+impl Text {
+    /// A report with nothing in it yet.
+    pub fn new(intervals: bool, colour: bool, hardlimit_ns: Option<u64>, zone: TimeZone) -> Self {
+        Self {
+            intervals,
+            colour,
+            hardlimit_ns,
+            zone,
+            earlier: None,
+            longest: Vec::new(),
+        }
+    }
+
+    fn paint(&self, colour: &str, text: &str) -> String {
+        if self.colour {
+            format!("{colour}{text}{PLAIN}")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    fn clock(&self, time: Timestamp) -> String {
+        time.to_zoned(self.zone.clone())
+            .strftime("%H:%M:%S%.3f")
+            .to_string()
+    }
+
+    fn heading(&self) -> String {
+        let heading = format!(
+            "{:>5} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}  {}",
+            "cpu", "exposure", "gaps", "gaps/s", "min", "avg", "p50", "p99", "p99.9", "max", "last"
+        );
+        self.paint(BOLD, &heading) + "\n"
+    }
+
+    fn row(&self, name: &str, of: &Interval, last: &str) -> String {
+        let time = |ns: Option<f64>| ns.map_or_else(|| "-".to_owned(), show_ns);
+        let exact = |ns: Option<u64>| time(ns.map(|ns| ns as f64));
+        let rate = of.rate().map_or_else(|| "-".to_owned(), show_rate);
+        // Padded first: the colour must not count as width.
+        let mut max = format!("{:>9}", exact(of.max_ns));
+        if self.exceeds(of.max_ns) {
+            max = self.paint(RED, &max);
+        }
+        let row = format!(
+            "{name:>5} {:>9} {:>9} {rate:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {max}  {last}",
+            show_ns(of.exposure_ns as f64),
+            of.count,
+            exact(of.min_ns),
+            time(of.mean_ns()),
+            time(of.quantile_ns(0.5)),
+            time(of.quantile_ns(0.99)),
+            time(of.quantile_ns(0.999)),
+        );
+        row.trim_end().to_owned() + "\n"
+    }
+
+    fn exceeds(&self, ns: Option<u64>) -> bool {
+        matches!((ns, self.hardlimit_ns), (Some(ns), Some(limit)) if ns > limit)
+    }
+
+    fn last(&self, cpu: &CpuSnapshot) -> String {
+        match (cpu.gaps.last_ns, cpu.gaps.last_time) {
+            (Some(ns), Some(time)) => format!("{} at {}", show_ns(ns as f64), self.clock(time)),
+            _ => String::new(),
+        }
+    }
+
+    fn remember(&mut self, snapshot: &Snapshot) {
+        self.longest.extend(&snapshot.gaps);
+        self.longest
+            .sort_by_key(|gap| std::cmp::Reverse(gap.duration_ns));
+        self.longest.truncate(LONGEST);
+    }
+
+    fn summary(&self, snapshot: &Snapshot) -> String {
+        let mut text = String::new();
+        let total = snapshot.total();
+        let title = format!(
+            "Summary of {} with {} of exposure",
+            show_ns(snapshot.elapsed_ns as f64),
+            show_ns(total.exposure_ns as f64)
+        );
+        line(&mut text, &self.paint(BOLD, &title));
+        text += &self.heading();
+        for cpu in &snapshot.cpus {
+            text += &self.row(&cpu.cpu.to_string(), &cpu.total(), &self.last(cpu));
+        }
+        if snapshot.cpus.len() > 1 {
+            text += &self.row("all", &total, "");
+        }
+        let sum = |of: fn(&CpuSnapshot) -> u64| snapshot.cpus.iter().map(of).sum::<u64>();
+        line(
+            &mut text,
+            &format!(
+                "\nwindows: {} scheduled, {} run, {} skipped; stretches: {} run, {} skipped\n\
+                 {:.1} ns a step; noise floor before the start {}",
+                sum(|cpu| cpu.windows.scheduled),
+                sum(|cpu| cpu.windows.run),
+                sum(|cpu| cpu.windows.skipped),
+                sum(|cpu| cpu.stretches.run),
+                sum(|cpu| cpu.stretches.skipped),
+                total.exposure_ns as f64 / sum(|cpu| cpu.stretches.steps).max(1) as f64,
+                show_ns(snapshot.detector.noise_floor_ns as f64),
+            ),
+        );
+        let went_back = sum(|cpu| cpu.stretches.clock_went_back);
+        if went_back > 0 {
+            line(
+                &mut text,
+                &format!(
+                    "the clock went back {went_back} times: gaps near those moments are in doubt"
+                ),
+            );
+        }
+        if total.count > 0 {
+            text += "\nGaps by duration\n";
+            for row in bars::rows(&total.histogram) {
+                line(&mut text, &row);
+            }
+        }
+        if !self.longest.is_empty() {
+            text += "\nLongest gaps passed on one by one\n";
+            for gap in &self.longest {
+                line(
+                    &mut text,
+                    &format!(
+                        "{:>9} on CPU {} at {}",
+                        show_ns(gap.duration_ns as f64),
+                        gap.cpu,
+                        gap.end_time
+                            .to_zoned(self.zone.clone())
+                            .strftime("%F %T%.3f")
+                    ),
+                );
+            }
+        }
+        let limited = sum(|cpu| cpu.records.limited);
+        let lost = sum(|cpu| cpu.records.lost) + snapshot.gaps_dropped;
+        if limited + lost > 0 {
+            line(
+                &mut text,
+                &format!(
+                    "single gaps not passed on: {limited} above --max-gap-records, {lost} for lack of room; all are counted above"
+                ),
+            );
+        }
+        if let Some(limit) = self.hardlimit_ns {
+            let limit = show_ns(limit as f64);
+            let verdict = match total.max_ns {
+                Some(ns) if self.exceeds(Some(ns)) => self.paint(
+                    RED,
+                    &format!(
+                        "hardlimit {limit}: exceeded, longest gap {}",
+                        show_ns(ns as f64)
+                    ),
+                ),
+                _ => format!("hardlimit {limit}: kept"),
+            };
+            line(&mut text, &format!("\n{verdict}"));
+        }
+        text
+    }
+}
+
+impl Report for Text {
+    fn plan(&mut self, plan: &str) -> Bytes {
+        if self.intervals {
+            format!("{plan}\n").into()
+        } else {
+            Bytes::new()
+        }
+    }
+
+    fn interval(&mut self, snapshot: &Snapshot) -> Bytes {
+        self.remember(snapshot);
+        let earlier = self.earlier.replace(snapshot.clone());
+        if self.intervals {
+            self.block(earlier.as_ref(), snapshot).into()
+        } else {
+            Bytes::new()
+        }
+    }
+
+    fn end(&mut self, snapshot: &Snapshot) -> Bytes {
+        // The last interval may be a short one.
+        let mut text = self.interval(snapshot).to_vec();
+        text.extend(self.summary(snapshot).into_bytes());
+        text.into()
+    }
+}
+
+impl Text {
+    /// The table of one interval.
+    fn block(&self, earlier: Option<&Snapshot>, snapshot: &Snapshot) -> String {
+        let mut text = format!(
+            "{}  interval {}, {} since start\n",
+            self.clock(snapshot.time),
+            snapshot.interval,
+            show_ns(snapshot.elapsed_ns as f64)
+        );
+        text += &self.heading();
+        for (position, cpu) in snapshot.cpus.iter().enumerate() {
+            let since = match earlier.and_then(|earlier| earlier.cpus.get(position)) {
+                Some(earlier) => cpu.since(earlier),
+                None => cpu.total(),
+            };
+            let last = if since.count > 0 {
+                self.last(cpu)
+            } else {
+                String::new()
+            };
+            text += &self.row(&cpu.cpu.to_string(), &since, &last);
+        }
+        text.push('\n');
+        text
+    }
+}
+
+/// Gaps per second with at least two significant digits.
+fn show_rate(rate: f64) -> String {
+    if rate >= 100.0 || rate == 0.0 {
+        format!("{rate:.0}")
+    } else if rate >= 1.0 {
+        format!("{rate:.1}")
+    } else {
+        format!("{rate:.2e}")
+    }
+}
+
+fn line(text: &mut String, line: &str) {
+    // Writing to a string cannot fail.
+    let _written = writeln!(text, "{line}");
+}
