@@ -1,0 +1,108 @@
+//! What the first process of a machine has to do.
+
+use std::{
+    ffi::CStr,
+    fs::{self, File, OpenOptions},
+    io,
+    os::{fd::AsRawFd as _, unix::fs::FileExt as _, unix::process::CommandExt as _},
+    path::Path,
+    process::Command,
+    ptr, thread,
+};
+
+use super::smi;
+
+/// Port of QEMU's `isa-debug-exit`, and what is written to it for `xtask/src/vm/qemu.rs` to tell from a crash.
+const EXIT_PORT: u64 = 0xf4;
+const PASSED: u8 = 21;
+const FAILED: u8 = 22;
+
+/// Mounts what the kernel offers.
+pub(super) fn mount_all() -> io::Result<()> {
+    mount(c"proc", c"/proc")?;
+    mount(c"sysfs", c"/sys")?;
+    mount(c"devtmpfs", c"/dev")?;
+    mount(c"tracefs", c"/sys/kernel/tracing")
+}
+
+fn mount(kind: &CStr, at: &CStr) -> io::Result<()> {
+    // SAFETY: the strings end in NUL and outlive the call; these file systems take no data.
+    let rc = unsafe { libc::mount(kind.as_ptr(), at.as_ptr(), kind.as_ptr(), 0, ptr::null()) };
+    if rc == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Turns on the CPUs that the kernel was told to leave off (`maxcpus=` in `xtask/src/vm/qemu.rs`).
+pub(super) fn start_cpus() -> io::Result<()> {
+    for entry in fs::read_dir("/sys/devices/system/cpu")? {
+        // The first CPU has no such file, nor has what is not a CPU.
+        let switch = entry?.path().join("online");
+        if switch.is_file() {
+            fs::write(switch, "1")?;
+        }
+    }
+    Ok(())
+}
+
+/// Loads every module of `/modules`.
+pub(super) fn load_modules() -> io::Result<()> {
+    for entry in fs::read_dir("/modules")? {
+        let path = entry?.path();
+        let module = File::open(&path)?;
+        // SAFETY: the descriptor is open and the parameters are an empty string that ends in NUL.
+        let rc =
+            unsafe { libc::syscall(libc::SYS_finit_module, module.as_raw_fd(), c"".as_ptr(), 0) };
+        if rc != 0 {
+            let error = io::Error::last_os_error();
+            return Err(io::Error::new(
+                error.kind(),
+                format!("{}: {error}", path.display()),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Becomes a shell on the console; returns only when that fails.
+pub(super) fn shell() -> io::Error {
+    let busybox = Path::new("/bin/busybox");
+    match Command::new(busybox)
+        .args(["--install", "-s", "/bin"])
+        .status()
+    {
+        Ok(status) if status.success() => {}
+        Ok(status) => return io::Error::other(format!("busybox --install failed: {status}")),
+        Err(error) => return error,
+    }
+    if let Err(error) = smi::install_handler() {
+        println!("no SMM handler: {error}");
+    }
+    println!(
+        "smilat is in /bin. `printf '\\0' | dd of=/dev/port bs=1 seek=178` fires an SMI at the CPU it runs on; \
+         `poweroff -f` ends."
+    );
+    // `cttyhack` makes the console the shell's terminal, without which there is no Ctrl-C.
+    Command::new(busybox)
+        .args(["setsid", "cttyhack", "sh"])
+        .exec()
+}
+
+/// Turns the machine off and lets the host know how it went.
+pub(super) fn power_off(passed: bool) -> ! {
+    let status = if passed { PASSED } else { FAILED };
+    // Turned off at once, the machine would keep the last lines to itself.
+    // SAFETY: the call takes any number for a descriptor.
+    unsafe { libc::tcdrain(libc::STDOUT_FILENO) };
+    let written = OpenOptions::new()
+        .write(true)
+        .open("/dev/port")
+        .and_then(|port| port.write_at(&[status], EXIT_PORT));
+    println!("the machine is still on: {written:?}");
+    // The kernel panics when its first process ends: the host takes the machine down by its limit instead.
+    loop {
+        thread::park();
+    }
+}

@@ -1,0 +1,130 @@
+//! Compares gaps with the SMIs that made them.
+
+use std::time::Duration;
+
+use super::smi;
+
+/// Shorter gaps are of no interest here: emulated CPUs have many of their own.
+pub(super) const THRESHOLD: Duration = Duration::from_millis(1);
+
+/// An SMI and the gap it was seen as.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// From the handler's first instruction to its last.
+    pub(super) length_ns: u64,
+    /// As measured.
+    pub(super) gap_ns: u64,
+}
+
+impl Seen {
+    fn excess_ns(self) -> u64 {
+        self.gap_ns.saturating_sub(self.length_ns)
+    }
+}
+
+/// Cycles of the TSC in `time`.
+pub(super) fn cycles(time: Duration) -> u64 {
+    (time.as_secs_f64() * smi::tsc_hz()) as u64
+}
+
+/// Time of so many cycles of the TSC.
+pub(super) fn nanoseconds(cycles: u64) -> u64 {
+    (cycles as f64 * 1e9 / smi::tsc_hz()) as u64
+}
+
+/// SMIs of a known length beside the gaps they were seen as, and beside two controls of the same run: SMIs that do
+/// nothing, and gaps that no SMI made.
+///
+/// A gap is longer than the handler's own record of its SMI, because the emulator takes time to enter and to leave it,
+/// and that much more the busier the host is. The first control shows how much; the second, how long the host keeps the
+/// emulator from running at all.
+pub(super) struct Comparison {
+    asked_ns: u64,
+    seen: Vec<Seen>,
+    empty_ns: Vec<u64>,
+    noise_ns: Vec<u64>,
+}
+
+impl Comparison {
+    /// Of SMIs that were asked to be this long.
+    pub(super) fn new(asked: Duration) -> Self {
+        Self {
+            asked_ns: asked.as_nanos() as u64,
+            seen: Vec::new(),
+            empty_ns: Vec::new(),
+            noise_ns: Vec::new(),
+        }
+    }
+
+    /// Adds an SMI of the length asked for.
+    pub(super) fn seen(&mut self, seen: Seen) {
+        self.seen.push(seen);
+    }
+
+    /// Adds an SMI that does nothing, which may have been too short to be seen.
+    pub(super) fn control(&mut self, seen: Option<Seen>) {
+        self.empty_ns
+            .push(seen.map_or(THRESHOLD.as_nanos() as u64, Seen::excess_ns));
+    }
+
+    /// Adds a gap that no SMI made.
+    pub(super) fn noise(&mut self, gap_ns: u64) {
+        self.noise_ns.push(gap_ns);
+    }
+
+    /// Each gap must be as long as its SMI, which must be as long as asked, and longer by no more than the controls
+    /// explain: in the median by what an SMI costs that does nothing, in nine of ten by the worst of either.
+    #[track_caller]
+    pub(super) fn check(mut self, at_least: usize) {
+        let gap_us: Vec<u64> = self.seen.iter().map(|seen| seen.gap_ns / 1000).collect();
+        let mut excess_ns: Vec<u64> = self.seen.iter().map(|seen| seen.excess_ns()).collect();
+        excess_ns.sort_unstable();
+        self.empty_ns.sort_unstable();
+        println!(
+            "    {} SMIs of {} us seen as gaps of {} to {} us; longer than the SMI by {} us in the median, {} at worst",
+            self.seen.len(),
+            self.asked_ns / 1000,
+            gap_us.iter().min().unwrap_or(&0),
+            gap_us.iter().max().unwrap_or(&0),
+            quantile(&excess_ns, 0.5) / 1000,
+            quantile(&excess_ns, 1.0) / 1000,
+        );
+        let noise_ns = self.noise_ns.iter().max().copied().unwrap_or_default();
+        println!(
+            "    {} SMIs that do nothing: {} us in the median, {} at worst; {} gaps without an SMI, up to {} us",
+            self.empty_ns.len(),
+            quantile(&self.empty_ns, 0.5) / 1000,
+            quantile(&self.empty_ns, 1.0) / 1000,
+            self.noise_ns.len(),
+            noise_ns / 1000,
+        );
+        assert!(self.seen.len() >= at_least, "too few to tell");
+        assert!(self.empty_ns.len() >= at_least, "too few controls to tell");
+        for seen in &self.seen {
+            // The clock's rate is measured, and so known to a part in ten thousand only.
+            let error_ns = self.asked_ns / 10_000;
+            assert!(seen.length_ns + error_ns >= self.asked_ns, "{seen:?}");
+            assert!(seen.gap_ns + error_ns >= seen.length_ns, "{seen:?}");
+        }
+        let slack_ns = THRESHOLD.as_nanos() as u64;
+        let median_allowed = quantile(&self.empty_ns, 0.5) + slack_ns;
+        assert!(
+            quantile(&excess_ns, 0.5) <= median_allowed,
+            "the median is longer by more than {median_allowed} ns"
+        );
+        let allowed = quantile(&self.empty_ns, 1.0).max(noise_ns) + slack_ns;
+        assert!(
+            quantile(&excess_ns, 0.9) <= allowed,
+            "more than a tenth are longer by more than {allowed} ns"
+        );
+    }
+}
+
+/// Of sorted values; 0 of none.
+fn quantile(sorted: &[u64], q: f64) -> u64 {
+    let position = (sorted.len() as f64 * q) as usize;
+    sorted
+        .get(position.min(sorted.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or_default()
+}

@@ -1,0 +1,123 @@
+//! The guest's side of the tests in virtual machines: sets the machine up, runs the tests, says on the console what
+//! became of them, and turns the machine off.
+//!
+//! A test is a function that panics when it fails. To add one, write it in a file of this folder and name it in
+//! [`TESTS`]. A line it prints is shown to people if it begins with four spaces.
+
+pub mod smi;
+
+mod init;
+mod known_smis;
+mod measured;
+mod spin;
+mod symbols;
+mod tracers;
+mod watch;
+
+use std::{any::Any, fs, thread};
+
+/// Kinds of machine, as the kernel's command line names them (`smilat.set=`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Set {
+    /// Two CPUs, a kernel as most machines run it.
+    Stock,
+    /// Two CPUs, a kernel with `PREEMPT_RT`, hwlat and osnoise.
+    Rt,
+    /// One CPU without a gap that the guest did not make.
+    Exact,
+}
+
+use Set::{Exact, Rt, Stock};
+
+struct Test {
+    name: &'static str,
+    /// Where it runs.
+    sets: &'static [Set],
+    run: fn(),
+}
+
+macro_rules! tests {
+    ($($module:ident::$name:ident on $sets:expr;)*) => {
+        &[$(Test { name: stringify!($name), sets: &$sets, run: $module::$name },)*]
+    };
+}
+
+/// All of them, in the order in which they run.
+const TESTS: &[Test] = tests! {
+    known_smis::the_counter_moves_by_one_for_each_smi on [Stock, Rt, Exact];
+    known_smis::a_cpu_that_reads_its_clock_sees_each_smi_as_a_gap on [Stock, Rt];
+    spin::every_smi_in_a_stretch_is_a_gap_of_its_length on [Stock, Rt];
+    tracers::settings_are_back_after_every_end on [Rt];
+    tracers::hwlat_by_breakpoint_agrees_with_the_trace_buffer on [Rt];
+    tracers::hwlat_by_buffer_agrees_with_breakpoints on [Rt];
+    tracers::osnoise_tells_smis on [Rt];
+    spin::nothing_is_seen_where_nothing_happens on [Exact];
+};
+
+/// Sets the machine up, then runs the tests or gives people a shell. Does not return.
+pub fn main() -> ! {
+    if let Err(error) = init::mount_all()
+        .and_then(|()| init::start_cpus())
+        .and_then(|()| init::load_modules())
+    {
+        println!("cannot set the machine up: {error}");
+        init::power_off(false);
+    }
+    let options = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let option = |name: &str| {
+        options
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+    };
+    if options
+        .split_whitespace()
+        .any(|word| word == "smilat.shell")
+    {
+        let error = init::shell();
+        println!("cannot run a shell: {error}");
+        init::power_off(false);
+    }
+    let set = match option("smilat.set") {
+        Some("stock") => Stock,
+        Some("rt") => Rt,
+        Some("exact") => Exact,
+        other => {
+            println!("smilat.set={other:?} names no set of tests");
+            init::power_off(false);
+        }
+    };
+    let only = option("smilat.tests").unwrap_or_default();
+    let chosen: Vec<&Test> = TESTS
+        .iter()
+        .filter(|test| test.sets.contains(&set) && test.name.contains(only))
+        .collect();
+    init::power_off(run(&chosen));
+}
+
+/// Runs tests; whether there was one and all passed.
+fn run(tests: &[&Test]) -> bool {
+    let names: Vec<&str> = tests.iter().map(|test| test.name).collect();
+    println!("PLAN {}", names.join(" "));
+    let mut all_passed = !tests.is_empty();
+    for test in tests {
+        // In a thread of its own: a panic ends that test only, and so does what it sets for the thread.
+        match thread::spawn(test.run).join() {
+            Ok(()) => println!("VERDICT ok {}", test.name),
+            Err(panic) => {
+                all_passed = false;
+                println!("VERDICT FAILED {}: {}", test.name, reason(panic.as_ref()));
+            }
+        }
+    }
+    all_passed
+}
+
+/// What a panic said, on one line.
+fn reason(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("it said nothing");
+    text.lines().map(str::trim).collect::<Vec<_>>().join(" | ")
+}
