@@ -1,0 +1,84 @@
+//! `cargo xtask`: everything the project does to itself, from setting up a fresh machine to packing a release.
+
+mod bench;
+mod dist;
+mod ebpf;
+mod run;
+mod setup;
+mod sh;
+mod test;
+mod vm;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Sets up, builds, runs, tests and packs smilat.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Find or install what building the BPF objects needs; the other commands call this themselves
+    Setup,
+    /// Build the BPF objects into target/bpf
+    BuildEbpf,
+    /// Build smilat and run `smilat run` as root; without ARGS for 10 s
+    Run {
+        /// Options of `smilat run`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Check formatting and lints, run the tests
+    Test {
+        /// Only this part
+        #[arg(value_enum)]
+        part: Option<test::Part>,
+        /// Of the tests in virtual machines, only those whose name contains this
+        #[arg(value_name = "NAME")]
+        only: Option<String>,
+        /// Of the virtual machines, only those with this kernel
+        #[arg(long, value_enum)]
+        kernel: Option<vm::Kernel>,
+    },
+    /// Virtual machines with stock kernels that have real SMIs
+    Vm {
+        #[command(subcommand)]
+        action: vm::Action,
+    },
+    /// Measure smilat beside its peers on this machine, write docs/bench.md
+    Bench {
+        /// Only this benchmark; prints its table instead of writing the file
+        #[arg(value_enum)]
+        name: Option<bench::Name>,
+    },
+    /// Pack a release: target/dist/smilat-VERSION-ARCH.tar.gz
+    Dist,
+}
+
+fn main() -> ExitCode {
+    match carry_out(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(command: Command) -> Result<()> {
+    match command {
+        Command::Setup => setup::toolchain().map(drop),
+        Command::BuildEbpf => ebpf::build(),
+        Command::Run { args } => run::run(&args),
+        Command::Test { part, only, kernel } => test::test(part, only.as_deref(), kernel),
+        Command::Vm { action } => vm::carry_out(action),
+        Command::Bench { name } => bench::bench(name),
+        Command::Dist => dist::dist(),
+    }
+}

@@ -1,0 +1,80 @@
+//! `cargo xtask test`.
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::{ebpf, run, sh, vm};
+
+/// The parts, cheapest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Formatting, lints, and what needs neither root nor BPF
+    Unit,
+    /// Real BPF on this kernel, as root
+    Host,
+    /// Real SMIs, made and measured in virtual machines with stock kernels
+    Vm,
+}
+
+/// Runs one part or all of them; of the virtual machines, those with `kernel` and the tests that contain `only`.
+pub(crate) fn test(
+    part: Option<Part>,
+    only: Option<&str>,
+    kernel: Option<vm::Kernel>,
+) -> Result<()> {
+    ebpf::build()?;
+    if part.is_none_or(|part| part == Part::Unit) {
+        unit()?;
+    }
+    if part.is_none_or(|part| part == Part::Host) {
+        host()?;
+    }
+    if part.is_none_or(|part| part == Part::Vm) {
+        vm::test(only, kernel)?;
+    }
+    Ok(())
+}
+
+fn unit() -> Result<()> {
+    sh::run(sh::cargo().args(["fmt", "--all", "--check"]))?;
+    let deny = ["--", "-D", "warnings"];
+    let members = ["--workspace", "--exclude", "smi-ebpf"];
+    sh::run(
+        sh::cargo()
+            .args(["clippy", "--quiet", "--all-targets"])
+            .args(members)
+            .args(deny),
+    )?;
+    // The programs themselves link for BPF only; their code is all in the library.
+    sh::run(
+        sh::cargo()
+            .args(["clippy", "--quiet", "--package", "smi-ebpf", "--lib"])
+            .args(deny),
+    )?;
+    sh::run(
+        sh::cargo()
+            .args(["test", "--quiet"])
+            .args(members)
+            .args(["--exclude", "tests"]),
+    )
+}
+
+fn host() -> Result<()> {
+    let smilat = run::build()?;
+    let mut cargo = sh::cargo();
+    cargo
+        // One at a time: each test takes whole CPUs for itself.
+        .args(["test", "--package", "tests", "--", "--test-threads=1"])
+        .env("SMILAT", smilat)
+        .env("SMILAT_TEST_BPF", ebpf::test_object());
+    if !sh::is_root() {
+        cargo.env(
+            format!(
+                "CARGO_TARGET_{}_UNKNOWN_LINUX_GNU_RUNNER",
+                std::env::consts::ARCH.to_uppercase()
+            ),
+            "sudo --preserve-env",
+        );
+    }
+    sh::run(&mut cargo)
+}

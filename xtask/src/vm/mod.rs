@@ -1,0 +1,267 @@
+//! `cargo xtask test vm` and `cargo xtask vm shell`: virtual machines that have what the build machine may lack: stock
+//! kernels with the hwlat and osnoise tracers, and SMIs that can be fired and timed at will.
+
+mod image;
+mod packages;
+mod qemu;
+mod verdict;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Subcommand, ValueEnum};
+
+use self::{
+    image::Initramfs,
+    packages::{KernelFiles, Qemu},
+    qemu::{End, Machine, Profile},
+    verdict::Tally,
+};
+use crate::{ebpf, sh};
+
+/// A machine that takes longer hangs. On an idle host they take a tenth of it.
+const LIMIT: Duration = Duration::from_mins(4);
+
+/// Where the statically linked programs are built, apart from those for this machine: another linking would have
+/// cargo build everything anew each time.
+const TARGET_DIR: &str = "target/vm";
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// What people can ask for.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum Action {
+    /// A shell in such a machine, with smilat in it; Ctrl-A X ends it
+    Shell {
+        /// Which kernel
+        #[arg(value_enum, default_value_t = Kernel::Rt6_12)]
+        kernel: Kernel,
+    },
+}
+
+/// The kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kernel {
+    /// Debian's 6.1, with neither hwlat nor osnoise, as most machines run it
+    #[value(name = "6.1")]
+    Stock6_1,
+    /// Debian's 6.1 with `PREEMPT_RT`
+    #[value(name = "6.1-rt")]
+    Rt6_1,
+    /// Debian's 6.12 with `PREEMPT_RT`
+    #[value(name = "6.12-rt")]
+    Rt6_12,
+}
+
+impl Kernel {
+    /// Which Debian packages it may come from.
+    fn pattern(self) -> &'static str {
+        match self {
+            Self::Stock6_1 => r"^linux-image-6\.1\.0-[0-9]+-amd64-unsigned$",
+            Self::Rt6_1 => r"^linux-image-6\.1\.0-[0-9]+-rt-amd64-unsigned$",
+            Self::Rt6_12 => r"^linux-image-6\.12\.[0-9]+.*-rt-amd64-unsigned$",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stock6_1 => "6.1",
+            Self::Rt6_1 => "6.1-rt",
+            Self::Rt6_12 => "6.12-rt",
+        }
+    }
+}
+
+/// A machine that is tested: its kernel, what it is like, and the set of tests it runs, as `tests/src/guest/mod.rs`
+/// names it.
+struct Bench {
+    kernel: Kernel,
+    profile: Profile,
+    set: &'static str,
+}
+
+const BENCHES: [Bench; 4] = [
+    Bench {
+        kernel: Kernel::Stock6_1,
+        profile: Profile::TwoCpus,
+        set: "stock",
+    },
+    Bench {
+        kernel: Kernel::Rt6_1,
+        profile: Profile::TwoCpus,
+        set: "rt",
+    },
+    Bench {
+        kernel: Kernel::Rt6_12,
+        profile: Profile::TwoCpus,
+        set: "rt",
+    },
+    Bench {
+        kernel: Kernel::Rt6_12,
+        profile: Profile::Exact,
+        set: "exact",
+    },
+];
+
+/// Carries out what was asked for.
+pub(crate) fn carry_out(action: Action) -> Result<()> {
+    match action {
+        Action::Shell { kernel } => shell(kernel),
+    }
+}
+
+fn shell(kernel: Kernel) -> Result<()> {
+    ebpf::build()?;
+    let programs = Programs::build()?;
+    let qemu = Qemu::find()?;
+    let files = packages::kernel(kernel.pattern())?;
+    let dir = folder(&format!("{}-shell", kernel.name()));
+    let initramfs = programs.initramfs(&files, &dir)?;
+    eprintln!("vm: Ctrl-A X ends this machine");
+    Machine {
+        qemu: &qemu,
+        vmlinux: &files.vmlinux,
+        initramfs: &initramfs,
+        profile: Profile::TwoCpus,
+        options: "smilat.shell".to_owned(),
+        dir,
+    }
+    .attend()
+}
+
+/// Boots one machine after the other and has it run those tests whose name contains `only`. All that fails is told at
+/// the end.
+pub(crate) fn test(only: Option<&str>, kernel: Option<Kernel>) -> Result<()> {
+    let programs = Programs::build()?;
+    let qemu = Qemu::find()?;
+    let mut failures = Vec::new();
+    for bench in &BENCHES {
+        if kernel.is_some_and(|kernel| kernel != bench.kernel) {
+            continue;
+        }
+        let name = format!("{}/{}", bench.kernel.name(), bench.set);
+        let began = Instant::now();
+        match run(bench, &programs, &qemu, only) {
+            Ok(tally) => println!(
+                "vm {name}: {tally} in {:.1} s",
+                began.elapsed().as_secs_f64()
+            ),
+            Err(error) => {
+                println!("vm {name}: {error:#}");
+                failures.push(name);
+            }
+        }
+    }
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        bail!("failed in virtual machines: {}", failures.join(", "))
+    }
+}
+
+fn run(bench: &Bench, programs: &Programs, qemu: &Qemu, only: Option<&str>) -> Result<Tally> {
+    let name = bench.kernel.name();
+    let files = packages::kernel(bench.kernel.pattern())?;
+    let dir = folder(&format!("{name}-{}", bench.set));
+    let initramfs = programs.initramfs(&files, &dir)?;
+    let machine = Machine {
+        qemu,
+        vmlinux: &files.vmlinux,
+        initramfs: &initramfs,
+        profile: bench.profile,
+        options: format!(
+            "smilat.set={} smilat.tests={}",
+            bench.set,
+            only.unwrap_or_default()
+        ),
+        dir,
+    };
+    let mut tally = Tally::default();
+    let end = machine.run(LIMIT, |line| {
+        if tally.line(line) {
+            println!("vm {name}/{}: {line}", bench.set);
+        }
+    })?;
+    let why = match end {
+        End::Passed if tally.is_pass() => return Ok(tally),
+        End::Passed => "it says that it passed, and no test did".to_owned(),
+        End::Failed => "tests failed".to_owned(),
+        End::TimedOut(limit) => format!("not done after {} s", limit.as_secs()),
+        End::Crashed { status, said } => {
+            format!("it crashed or QEMU could not run: {status} {said}")
+        }
+    };
+    for silent in tally.silent() {
+        println!(
+            "vm {name}/{}: VERDICT FAILED {silent}: it never ended",
+            bench.set
+        );
+    }
+    bail!(
+        "{tally}: {why}; its console is in {}",
+        machine.console().display()
+    )
+}
+
+fn folder(name: &str) -> PathBuf {
+    sh::root().join(TARGET_DIR).join("machines").join(name)
+}
+
+/// What goes into every initramfs.
+struct Programs {
+    guest: PathBuf,
+    smilat: PathBuf,
+    busybox: PathBuf,
+}
+
+impl Programs {
+    /// Builds smilat and the guest's init so that they need no libraries.
+    fn build() -> Result<Self> {
+        let dir = sh::root().join(TARGET_DIR);
+        sh::run(
+            sh::cargo()
+                .args(["build", "--quiet", "--release", "--target", TARGET])
+                .args(["--package", "smi-user", "--package", "tests"])
+                .arg("--target-dir")
+                .arg(&dir)
+                // glibc's own static library: no other target has to be installed.
+                .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static")
+                // The initramfs stays in the guest's little memory.
+                .env("CARGO_PROFILE_RELEASE_STRIP", "true"),
+        )?;
+        let built = dir.join(TARGET).join("release");
+        Ok(Self {
+            guest: built.join("guest"),
+            smilat: built.join("smilat"),
+            busybox: packages::busybox()?,
+        })
+    }
+
+    /// Writes the initramfs for a kernel into `dir`.
+    fn initramfs(&self, kernel: &KernelFiles, dir: &Path) -> Result<PathBuf> {
+        let read =
+            |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        let mut initramfs = Initramfs::default();
+        for folder in ["bin", "dev", "modules", "proc", "sys", "tmp"] {
+            initramfs.folder(folder);
+        }
+        initramfs.file("init", &read(&self.guest)?);
+        initramfs.file("bin/smilat", &read(&self.smilat)?);
+        initramfs.file("bin/busybox", &read(&self.busybox)?);
+        for module in &kernel.modules {
+            let name = module
+                .file_name()
+                .and_then(|name| name.to_str())
+                .context("a module without a name")?;
+            initramfs.file(&format!("modules/{name}"), &read(module)?);
+        }
+        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let file = dir.join("initramfs");
+        fs::write(&file, initramfs.finish())
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(file)
+    }
+}

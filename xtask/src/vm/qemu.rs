@@ -1,0 +1,218 @@
+//! Boots a machine and watches its console.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader, Write as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::packages::Qemu;
+
+/// Statuses QEMU ends with when the guest writes 21 or 22 to the port of `isa-debug-exit`: twice that, plus one.
+const PASSED: i32 = 21 * 2 + 1;
+const FAILED: i32 = 22 * 2 + 1;
+
+/// Kernel options every machine gets.
+///
+/// - `mitigations=off`: nothing is learnt from them here, and they cost the emulated CPU much.
+/// - `tsc=reliable`: the kernel's check of the TSC against other clocks fails when the host is busy, and then it
+///   leaves the TSC for good.
+/// - `maxcpus=1`: booted with two CPUs, 6.12 was seen to die of a stray `int3` in `sched_clock_cpu`, a function it was
+///   patching. Emulated CPUs may run code that was changed a moment ago, and the kernel patches itself most while it
+///   boots. The guest's init turns the other CPU on.
+/// - `memmap`: keeps the kernel out of the page that holds CPU 1's SMM handler (`tests/src/guest/smi.rs`).
+/// - `iomem=relaxed`: lets `/dev/mem` map that page and the local APIC.
+const KERNEL_OPTIONS: &str = "console=ttyS0 quiet nokaslr mitigations=off tsc=reliable maxcpus=1 \
+     memmap=64K$0x30000 iomem=relaxed panic=-1 SMILAT=/bin/smilat PATH=/bin";
+
+/// What kind of machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Profile {
+    /// Two CPUs that run as fast as the host lets them: gaps of the host's making are among the guest's.
+    TwoCpus,
+    /// One CPU whose clock counts its instructions: no gap but what the guest makes itself.
+    Exact,
+}
+
+impl Profile {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::TwoCpus => &["-smp", "2", "-accel", "tcg,thread=multi"],
+            Self::Exact => &[
+                "-smp",
+                "1",
+                "-accel",
+                "tcg,thread=single",
+                "-icount",
+                "shift=2,sleep=off",
+            ],
+        }
+    }
+}
+
+/// One machine, ready to boot.
+pub(super) struct Machine<'a> {
+    pub(super) qemu: &'a Qemu,
+    pub(super) vmlinux: &'a Path,
+    pub(super) initramfs: &'a Path,
+    pub(super) profile: Profile,
+    /// Further kernel options.
+    pub(super) options: String,
+    /// Where its console and its control socket are kept.
+    pub(super) dir: PathBuf,
+}
+
+/// How a machine ended.
+pub(super) enum End {
+    /// The guest said that all is well.
+    Passed,
+    /// The guest said that something failed.
+    Failed,
+    /// It was taken down after this time.
+    TimedOut(Duration),
+    /// Neither: QEMU could not start, or the guest died.
+    Crashed {
+        status: ExitStatus,
+        /// What QEMU complained about.
+        said: String,
+    },
+}
+
+impl Machine<'_> {
+    /// Where the console is kept.
+    pub(super) fn console(&self) -> PathBuf {
+        self.dir.join("console.log")
+    }
+
+    fn complaints(&self) -> PathBuf {
+        self.dir.join("qemu.log")
+    }
+
+    fn command(&self, serial: &str) -> Result<Command> {
+        fs::create_dir_all(&self.dir)
+            .with_context(|| format!("cannot make {}", self.dir.display()))?;
+        let mut command = self.qemu.command();
+        command
+            .current_dir(&self.dir)
+            .args(["-M", "q35,smm=on", "-cpu", "Skylake-Client", "-m", "256"])
+            .args(self.profile.arguments())
+            .args(["-display", "none", "-monitor", "none", "-no-reboot"])
+            .args(["-nic", "none", "-serial", serial])
+            .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
+            // By its name alone: the path of a socket has room for 107 bytes only.
+            .args(["-qmp", "unix:qmp.sock,server=on,wait=off"])
+            .arg("-kernel")
+            .arg(self.vmlinux)
+            .arg("-initrd")
+            .arg(self.initramfs)
+            .args(["-append", &format!("{KERNEL_OPTIONS} {}", self.options)]);
+        Ok(command)
+    }
+
+    /// Gives people its console; Ctrl-A X ends it.
+    pub(super) fn attend(&self) -> Result<()> {
+        let status = self
+            .command("mon:stdio")?
+            .status()
+            .context("cannot run QEMU")?;
+        match status.code() {
+            Some(0 | PASSED) => Ok(()),
+            _ => bail!("QEMU failed: {status}"),
+        }
+    }
+
+    /// Boots it and passes each line of its console to `line`, until it ends or `limit` has passed.
+    pub(super) fn run(&self, limit: Duration, mut line: impl FnMut(&str)) -> Result<End> {
+        let mut console = {
+            let mut command = self.command("stdio")?;
+            let qemu = Running(
+                command
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::piped())
+                    // A page of warnings about what the emulated CPU lacks; worth reading only when it fails.
+                    .stderr(File::create(self.complaints())?)
+                    .spawn()
+                    .context("cannot run QEMU")?,
+            );
+            Console::of(qemu)?
+        };
+        let file = self.console();
+        let mut kept =
+            File::create(&file).with_context(|| format!("cannot write {}", file.display()))?;
+        let deadline = Instant::now() + limit;
+        loop {
+            match console.next(deadline) {
+                Ok(text) => {
+                    writeln!(kept, "{text}")?;
+                    line(&text);
+                }
+                Err(RecvTimeoutError::Timeout) => return Ok(End::TimedOut(limit)),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        let status = console.qemu.0.wait()?;
+        Ok(match status.code() {
+            Some(PASSED) => End::Passed,
+            Some(FAILED) => End::Failed,
+            _ => End::Crashed {
+                status,
+                said: fs::read_to_string(self.complaints())
+                    .unwrap_or_default()
+                    .lines()
+                    .filter(|line| !line.contains("warning: TCG doesn't support"))
+                    .collect::<Vec<_>>()
+                    .join("; "),
+            },
+        })
+    }
+}
+
+/// A QEMU that ends with this.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way there is nothing more to do than to reap it.
+        let _ended = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+/// The lines of a console, read by a thread so that waiting for one can be given up.
+struct Console {
+    qemu: Running,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Console {
+    fn of(mut qemu: Running) -> Result<Self> {
+        let output = qemu.0.stdout.take().context("QEMU has no output")?;
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            let mut output = BufReader::new(output);
+            let mut bytes = Vec::new();
+            while output
+                .read_until(b'\n', &mut bytes)
+                .is_ok_and(|read| read > 0)
+            {
+                let text = String::from_utf8_lossy(&bytes);
+                if sender.send(text.trim_end().to_owned()).is_err() {
+                    break;
+                }
+                bytes.clear();
+            }
+        });
+        Ok(Self { qemu, lines })
+    }
+
+    fn next(&mut self, deadline: Instant) -> Result<String, RecvTimeoutError> {
+        self.lines
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+    }
+}
