@@ -23,7 +23,8 @@ use crate::{
 
 /// How long a stretch may keep the thread waiting before the thread gives up. The kernel throttles an event that fires
 /// too often until the next tick (`kernel.perf_event_max_sample_rate`), and a thread of higher priority may hold the CPU.
-const PATIENCE: Duration = Duration::from_millis(20);
+/// A hypervisor may hold it too, often for longer than a tick.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// How many looks at the slot pass between two at the clock and the CPU.
 const LOOKS: u32 = 64;
@@ -154,16 +155,21 @@ impl fmt::Display for Route {
 }
 
 impl Windows {
+    /// Counts a window whose time went by.
+    fn skip(&self) {
+        self.skipped.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn count(&self, outcome: Outcome) {
         self.away.store(outcome == Outcome::Away, Ordering::Relaxed);
         match outcome {
-            Outcome::Run => self.run.fetch_add(1, Ordering::Relaxed),
-            Outcome::Short | Outcome::Away | Outcome::Starved => {
-                self.skipped.fetch_add(1, Ordering::Relaxed)
+            Outcome::Run => {
+                self.run.fetch_add(1, Ordering::Relaxed);
             }
+            Outcome::Short | Outcome::Away | Outcome::Starved => self.skip(),
             // Under way when told to stop: it has not ended.
-            Outcome::Stopped => 0,
-        };
+            Outcome::Stopped => (),
+        }
     }
 
     /// A copy.
@@ -218,10 +224,13 @@ impl<'a> Sampler<'a> {
         // The first pause is random too, so that the CPUs do not all start at once.
         let mut due_ns = monotonic_ns() + fastrand::u64(0..=self.timing.left_ns());
         while self.sleep_until(due_ns) {
+            let missed = monotonic_ns().saturating_sub(due_ns) / self.timing.window_ns;
+            for _ in 0..missed {
+                let (cpu, _) = turns.next();
+                self.shared.windows[cpu as usize].skip();
+            }
             let (cpu, settled) = turns.settle()?;
             let windows = &self.shared.windows[cpu as usize];
-            let missed = monotonic_ns().saturating_sub(due_ns) / self.timing.window_ns;
-            windows.skipped.fetch_add(missed, Ordering::Relaxed);
             windows.count(if settled {
                 self.window(cpu)
             } else {
@@ -324,25 +333,31 @@ impl<'a> Turns<'a> {
         Self { route, next: 0 }
     }
 
-    /// Puts the thread on the CPU of the next window and keeps it there. False when that CPU is offline.
-    fn settle(&mut self) -> Result<(u32, bool), SamplerError> {
-        let cpu = match self.route {
-            Route::Fixed(cpu) => *cpu,
+    /// Takes the turn of the next window: its CPU, and whether that is one the thread may go to.
+    fn next(&mut self) -> (u32, bool) {
+        match self.route {
+            Route::Fixed(cpu) => (*cpu, true),
             Route::RoundRobin(cpus) => {
                 let cpu = cpus.iter().nth(self.next);
                 self.next = (self.next + 1) % cpus.len().max(1);
-                cpu.unwrap_or_default()
+                (cpu.unwrap_or_default(), true)
             }
             Route::Anywhere(cpus) => {
                 let cpu = sched::current_cpu();
-                if !cpus.contains(cpu) {
+                if cpus.contains(cpu) {
+                    (cpu, true)
+                } else {
                     // The kernel moved the thread away because all its CPUs went offline.
-                    return Ok((cpus.iter().next().unwrap_or_default(), false));
+                    (cpus.iter().next().unwrap_or_default(), false)
                 }
-                cpu
             }
-        };
-        Ok((cpu, moved([cpu])?))
+        }
+    }
+
+    /// Puts the thread on the CPU of the next window and keeps it there. False when that CPU is offline.
+    fn settle(&mut self) -> Result<(u32, bool), SamplerError> {
+        let (cpu, allowed) = self.next();
+        Ok((cpu, allowed && moved([cpu])?))
     }
 
     /// Lets the scheduler choose where the thread wakes up, if that is its route.
