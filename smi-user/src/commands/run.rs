@@ -50,8 +50,8 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         print!("{}", detector::list());
         return Ok(ExitCode::SUCCESS);
     }
-    let settings = settings(args)?;
     let (detector, why) = detector::choose(args.detector)?;
+    let settings = settings(args, detector.as_ref())?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -69,14 +69,16 @@ fn init_logger(level: log::LevelFilter) {
     logger.init();
 }
 
-fn settings(args: &RunArgs) -> Result<Settings> {
+fn settings(args: &RunArgs, detector: &dyn Detector) -> Result<Settings> {
     let preset = args.preset.defaults();
     let wanted = Wanted {
         threshold: args.threshold,
         width: args.width.unwrap_or(preset.width),
         window: args.window.unwrap_or(preset.window),
         irqs_off_max: args.irqs_off_max.unwrap_or(preset.irqs_off_max),
-        mode: args.mode.unwrap_or(preset.mode),
+        mode: args
+            .mode
+            .unwrap_or_else(|| detector.default_mode(preset.mode)),
         cpus: args.cpus.clone(),
         rt_priority: args.rt_priority,
         records_per_s: args.max_gap_records,
@@ -220,16 +222,12 @@ fn plan(detector: &dyn Detector, why: &str, settings: &Settings) -> String {
         window,
         mode,
         ref cpus,
-        rt_priority,
         ..
     } = *settings;
-    let priority = match rt_priority {
-        0 => "without real-time priority".to_owned(),
-        priority => format!("at SCHED_FIFO priority {priority}"),
-    };
+    let scheduling = detector.scheduling(settings);
     format!(
         "smilat {}: {} detector ({why}), threshold {}\n\
-         watching CPU {cpus}, mode {mode}: {} of every {}, {priority}\n\
+         watching CPU {cpus}, mode {mode}: {} of every {}, {scheduling}\n\
          cost: {:.2} % of each watched CPU, {:.2} CPUs in all; there an interrupt may wait up to {}, other threads up to {}\n",
         env!("CARGO_PKG_VERSION"),
         detector.name(),

@@ -3,35 +3,31 @@
 //! A record is the *maximum* of its window, not one gap. It is read as the kernel commits it to the trace buffer, by a
 //! breakpoint on each CPU; where the kernel refuses breakpoints in itself, from the buffer.
 
+mod breakpoints;
 mod pipe;
 
-use std::{os::fd::AsFd as _, time::Duration};
+use std::time::Duration;
 
 use anyhow::Result;
-use smi_common::{CpuStats, GapRecord, TracerLayout};
+use smi_common::TracerLayout;
 
-use self::pipe::Pipes;
+use self::{breakpoints::Breakpoints, pipe::Pipes};
 use super::{
-    Availability, Detector, Noise, Running,
-    tracer::{self, Tracer},
+    Availability, Detector, Running,
+    tracer::{self, Tracer, Tracing},
 };
 use crate::{
     bpf::Bpf,
     kernel::{
         clock::Epoch,
         cpus::CpuList,
-        kallsyms,
-        perf::Breakpoint,
         tracefs::{self, Format},
     },
-    model::{GapKind, SamplerCounts},
+    model::GapKind,
     settings::Settings,
 };
 
 const TRACER: &str = "hwlat";
-
-/// Commits each record of the tracer to the trace buffer (`kernel/trace/trace.c`).
-const COMMIT: &str = "trace_buffer_unlock_commit_nostack";
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -58,14 +54,15 @@ impl Detector for Hwlat {
     }
 
     fn start(&self, bpf: &mut Bpf, settings: &Settings) -> Result<Box<dyn Running>> {
-        let mut tracer = Tracer::begin(TRACER)?;
+        let mut tracer = Tracer::begin(TRACER, &[TRACER])?;
         let format = Format::of(&tracer.tracing, "ftrace/hwlat")?;
         let layout = layout(&format, settings)?;
         tracer::reset(bpf, &tracer.tracing, layout, settings)?;
+        let online = CpuList::online()?;
         let breakpoints = if self.from_buffer {
             None
         } else {
-            breakpoints(bpf)
+            Breakpoints::set(bpf, &online)
                 .map_err(|error| {
                     tracer.warnings.push(format!(
                         "no breakpoint can be set in the kernel ({error:#}): hwlat's records are read from the trace buffer"
@@ -84,17 +81,18 @@ impl Detector for Hwlat {
         let was = tracefs::read(&mask)?.trim_end().to_owned();
         tracer.changes.write(&mask, &mask_of(&settings.cpus), was)?;
         tracer.start(TRACER)?;
-        let source = match breakpoints {
-            Some(breakpoints) => Source::Breakpoints(breakpoints),
-            // Only now: while its buffer is open, an instance's tracer cannot be changed.
-            None => Source::Buffer(Pipes::open(&tracer.instance, layout)?),
-        };
-        Ok(Box::new(Tracing {
-            tracer: Some(tracer),
-            source,
-            rest: Vec::new(),
-            settings: settings.clone(),
-        }))
+        if let Some(breakpoints) = breakpoints {
+            let running = Tracing::new(TRACER, tracer, breakpoints, online, settings);
+            return Ok(Box::new(running));
+        }
+        // Only now: while its buffer is open, an instance's tracer cannot be changed.
+        let pipes = Pipes::open(&tracer.instance, layout, &online)?;
+        let running = Tracing::new(TRACER, tracer, pipes, online, settings);
+        Ok(Box::new(running))
+    }
+
+    fn scheduling(&self, _settings: &Settings) -> String {
+        tracer::SCHEDULING.to_owned()
     }
 }
 
@@ -115,16 +113,6 @@ fn layout(format: &Format, settings: &Settings) -> Result<TracerLayout> {
     })
 }
 
-/// A breakpoint on each CPU that is online, wherever the tracer's thread may go.
-fn breakpoints(bpf: &mut Bpf) -> Result<Vec<Breakpoint>> {
-    let address = kallsyms::address_of(COMMIT)?;
-    let program = bpf.perf_event_program("hwlat")?;
-    CpuList::online()?
-        .iter()
-        .map(|cpu| Ok(Breakpoint::open(address, cpu, program.as_fd())?))
-        .collect()
-}
-
 /// The kernel's notation of a mask: hexadecimal, in groups of 32 CPUs, the highest first.
 fn mask_of(cpus: &CpuList) -> String {
     let groups = cpus.highest().unwrap_or_default() / 32;
@@ -139,77 +127,6 @@ fn mask_of(cpus: &CpuList) -> String {
         })
         .collect::<Vec<_>>()
         .join(",")
-}
-
-/// Where the records come from.
-enum Source {
-    /// Held for as long as the detector runs.
-    Breakpoints(
-        #[expect(dead_code, reason = "closing them is what dropping is for")] Vec<Breakpoint>,
-    ),
-    Buffer(Pipes),
-    /// The detector has stopped.
-    Closed,
-}
-
-/// The detector at work.
-struct Tracing {
-    tracer: Option<Tracer>,
-    source: Source,
-    /// Records read while stopping.
-    rest: Vec<GapRecord>,
-    settings: Settings,
-}
-
-impl Running for Tracing {
-    fn noise(&self) -> Noise {
-        Noise::default()
-    }
-
-    fn counts(&self, stats: &[CpuStats]) -> Vec<(u32, SamplerCounts)> {
-        tracer::counts(&self.settings, stats)
-    }
-
-    fn records(&mut self) -> Result<Vec<GapRecord>> {
-        match &mut self.source {
-            Source::Buffer(pipes) => pipes.read(),
-            Source::Breakpoints(_) | Source::Closed => Ok(std::mem::take(&mut self.rest)),
-        }
-    }
-
-    fn warnings(&mut self) -> Vec<String> {
-        self.tracer
-            .as_mut()
-            .map(|tracer| std::mem::take(&mut tracer.warnings))
-            .unwrap_or_default()
-    }
-
-    fn check(&mut self) -> Result<()> {
-        let runs = self
-            .tracer
-            .as_ref()
-            .is_some_and(|tracer| tracer.still_runs(TRACER));
-        anyhow::ensure!(
-            runs,
-            "the hwlat tracer was taken away by somebody else; what it found until then is reported above"
-        );
-        Ok(())
-    }
-
-    fn stop(&mut self) -> Result<()> {
-        let Some(mut tracer) = self.tracer.take() else {
-            return Ok(());
-        };
-        // Breakpoints stay until the tracer has committed its last record; the buffer must be closed before the tracer
-        // can be changed.
-        if let Source::Buffer(pipes) = &mut self.source {
-            self.rest = pipes.read()?;
-            self.source = Source::Closed;
-        }
-        tracer.changes.undo_all()?;
-        self.source = Source::Closed;
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 pub mod hwlat;
 pub mod osnoise;
 pub mod spin;
+
+mod away;
 mod tracer;
 
 use std::time::Duration;
@@ -14,7 +16,7 @@ use smi_common::{CpuStats, GapRecord};
 use crate::{
     bpf::Bpf,
     model::{GapKind, SamplerCounts},
-    settings::Settings,
+    settings::{Mode, Settings},
 };
 
 /// Whether a detector can run here.
@@ -44,9 +46,22 @@ pub trait Detector {
         GapKind::Gap
     }
 
+    /// The mode to use where none was asked for; `preset` is what the preset has.
+    fn default_mode(&self, preset: Mode) -> Mode {
+        preset
+    }
+
     /// Longest time it keeps interrupts off in one piece.
     fn irqs_off(&self, settings: &Settings) -> Duration {
         settings.irqs_off_max.min(settings.width)
+    }
+
+    /// How its threads are scheduled, for people.
+    fn scheduling(&self, settings: &Settings) -> String {
+        match settings.rt_priority {
+            0 => "without real-time priority".to_owned(),
+            priority => format!("at SCHED_FIFO priority {priority}"),
+        }
     }
 
     /// Starts detecting. Gaps and stretches are counted in the maps of `bpf`.

@@ -4,20 +4,22 @@
 //! Before, the time of interrupts, softirqs and threads is taken off what it reports, which leaves an estimate.
 
 use anyhow::Result;
-use smi_common::{CpuStats, TracerLayout};
+use smi_common::TracerLayout;
 
 use super::{
-    Availability, Detector, Noise, Running,
-    tracer::{self, Tracer},
+    Availability, Detector, Running,
+    tracer::{self, Source, Tracer, Tracing},
 };
 use crate::{
     bpf::Bpf,
-    kernel::tracefs,
-    model::SamplerCounts,
+    kernel::{cpus::CpuList, tracefs},
     settings::{Mode, Settings},
 };
 
 const TRACER: &str = "osnoise";
+
+/// Tracers that share osnoise's settings and threads.
+const RIVALS: [&str; 2] = [TRACER, "timerlat"];
 
 /// The option that keeps interrupts off.
 const IRQ_DISABLE: &str = "OSNOISE_IRQ_DISABLE";
@@ -35,8 +37,16 @@ impl Detector for Osnoise {
         tracer::available(TRACER, "CONFIG_OSNOISE_TRACER")
     }
 
+    fn default_mode(&self, _preset: Mode) -> Mode {
+        Mode::PerCpu
+    }
+
     fn irqs_off(&self, settings: &Settings) -> std::time::Duration {
         settings.width
+    }
+
+    fn scheduling(&self, _settings: &Settings) -> String {
+        tracer::SCHEDULING.to_owned()
     }
 
     fn start(&self, bpf: &mut Bpf, settings: &Settings) -> Result<Box<dyn Running>> {
@@ -45,7 +55,8 @@ impl Detector for Osnoise {
             "the osnoise tracer samples all its CPUs at once; use --mode per-cpu, or --detector spin for {}",
             settings.mode
         );
-        let mut tracer = Tracer::begin(TRACER)?;
+        let mut tracer = Tracer::begin(TRACER, &RIVALS)?;
+        let online = CpuList::online()?;
         let options = tracer.tracing.join("osnoise/options");
         // Absent on 5.15. Where it is there and cannot be read, nothing may be concluded about interrupts.
         let offered = if options.exists() {
@@ -100,51 +111,17 @@ impl Detector for Osnoise {
         let cpus = tracer.tracing.join("osnoise/cpus");
         tracer.changes.set(cpus, &settings.cpus.to_string())?;
         tracer.start(TRACER)?;
-        Ok(Box::new(Tracing {
-            tracer: Some(tracer),
-            settings: settings.clone(),
-        }))
+        Ok(Box::new(Tracing::new(
+            TRACER, tracer, Programs, online, settings,
+        )))
     }
 }
 
-/// The detector at work.
-struct Tracing {
-    tracer: Option<Tracer>,
-    settings: Settings,
-}
+/// BPF programs attached to tracepoints, which run on every CPU that is online.
+struct Programs;
 
-impl Running for Tracing {
-    fn noise(&self) -> Noise {
-        Noise::default()
-    }
-
-    fn counts(&self, stats: &[CpuStats]) -> Vec<(u32, SamplerCounts)> {
-        tracer::counts(&self.settings, stats)
-    }
-
-    fn warnings(&mut self) -> Vec<String> {
-        self.tracer
-            .as_mut()
-            .map(|tracer| std::mem::take(&mut tracer.warnings))
-            .unwrap_or_default()
-    }
-
-    fn check(&mut self) -> Result<()> {
-        let runs = self
-            .tracer
-            .as_ref()
-            .is_some_and(|tracer| tracer.still_runs(TRACER));
-        anyhow::ensure!(
-            runs,
-            "the osnoise tracer was taken away by somebody else; what it found until then is reported above"
-        );
-        Ok(())
-    }
-
-    fn stop(&mut self) -> Result<()> {
-        match self.tracer.take() {
-            Some(mut tracer) => Ok(tracer.changes.undo_all().map(drop)?),
-            None => Ok(()),
-        }
+impl Source for Programs {
+    fn follow(&mut self, _online: &CpuList) -> Vec<String> {
+        Vec::new()
     }
 }

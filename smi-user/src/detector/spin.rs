@@ -6,7 +6,6 @@
 mod sampler;
 
 use std::{
-    collections::BTreeSet,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc,
@@ -21,7 +20,7 @@ use anyhow::{Context as _, Result, anyhow};
 use smi_common::{CpuStats, Knobs, buckets};
 
 use self::sampler::{Outcome, Route, Sampler, SamplerError, Shared, Timing, Windows};
-use super::{Availability, Detector, Noise, Running};
+use super::{Availability, Detector, Noise, Running, away::Away};
 use crate::{
     bpf::Bpf,
     kernel::{
@@ -92,8 +91,7 @@ struct Spinning {
     threads: Vec<JoinHandle<Result<(), SamplerError>>>,
     settings: Settings,
     noise: Noise,
-    /// What was told already.
-    away: BTreeSet<u32>,
+    away: Away,
     warnings: Vec<String>,
 }
 
@@ -115,7 +113,7 @@ impl Spinning {
             threads: Vec::new(),
             settings: settings.clone(),
             noise: Noise::default(),
-            away: BTreeSet::new(),
+            away: Away::default(),
             warnings: Vec::new(),
         };
         spinning.noise = spinning.measure_noise(bpf, program.as_fd())?;
@@ -306,13 +304,10 @@ impl Running for Spinning {
                 continue;
             };
             let away = windows.away.load(Ordering::Relaxed);
-            if away && self.away.insert(cpu) {
-                self.warnings.push(format!(
-                    "CPU {cpu} went offline; its windows are counted as skipped until it is back"
-                ));
-            } else if !away && self.away.remove(&cpu) {
-                self.warnings.push(format!("CPU {cpu} is back online"));
-            }
+            let told = self
+                .away
+                .note(cpu, away, "its windows are counted as skipped");
+            self.warnings.extend(told);
         }
         std::mem::take(&mut self.warnings)
     }

@@ -1,14 +1,18 @@
 //! What the detectors that drive a kernel tracer have in common: an instance of their own, settings that are put back,
 //! exposure from the switches of the tracer's threads.
 
+mod running;
+
 use std::{
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
-use smi_common::{CpuStats, Knobs, TracerLayout};
+use anyhow::{Context as _, Result, bail, ensure};
+use smi_common::{Knobs, TracerLayout};
 
+pub(super) use self::running::{Source, Tracing};
 use super::Availability;
 use crate::{
     bpf::Bpf,
@@ -17,7 +21,6 @@ use crate::{
         process::{self, Capabilities},
         tracefs::{self, Format},
     },
-    model::{SamplerCounts, WindowCounts},
     settings::Settings,
     units::{ns, show},
 };
@@ -33,6 +36,9 @@ const TURNS: [(&str, u32, u32); 3] = [
     ("turns_16_48", 16, 48),
 ];
 
+/// What the user is told of the tracers' threads.
+pub(super) const SCHEDULING: &str = "by the kernel's own threads, without real-time priority";
+
 /// A tracer in an instance of its own. Dropping it stops the tracer and puts all settings back.
 pub(super) struct Tracer {
     pub(super) changes: Changes,
@@ -45,15 +51,31 @@ pub(super) struct Tracer {
 }
 
 impl Tracer {
-    /// Takes hold of the tracing settings and makes the instance.
-    pub(super) fn begin(tracer: &str) -> Result<Self> {
+    /// Takes hold of the tracing settings and makes the instance, unless one of `rivals` is at work somewhere: the
+    /// settings are the whole system's, and changing them would change what it does.
+    pub(super) fn begin(tracer: &str, rivals: &[&str]) -> Result<Self> {
         let (mut changes, put_back) = Changes::begin(&format!("{tracer} detector"))?;
-        let warnings = put_back
+        let mut warnings: Vec<String> = put_back
             .into_iter()
             .map(|what| format!("left by a smilat that was killed: {what}"))
             .collect();
         let tracing = tracefs::mounted().context("the tracing file system is not mounted")?;
         let instance = tracing.join(INSTANCE);
+        if instance.exists() {
+            // No smilat is at work, or it would hold the lock.
+            tracefs::remove_instance(&instance)?;
+            warnings.push(format!(
+                "{} was left over and has been removed",
+                instance.display()
+            ));
+        }
+        if let Some((at, rival)) = at_work(&tracing, rivals)? {
+            bail!(
+                "the {rival} tracer is at work in {at}, with the settings of the whole system; end it (echo nop > \
+                 {at}/current_tracer), or use --detector spin",
+                at = at.display()
+            );
+        }
         changes.make(instance.clone())?;
         Ok(Self {
             changes,
@@ -114,6 +136,25 @@ impl Tracer {
         tracefs::read(&self.instance.join("current_tracer"))
             .is_ok_and(|current| current.trim() == tracer)
     }
+}
+
+/// The first folder of tracing settings, the system's own or an instance's, in which one of `tracers` runs, and which.
+fn at_work(tracing: &Path, tracers: &[&str]) -> Result<Option<(PathBuf, String)>> {
+    let instances = tracing.join("instances");
+    let entries =
+        fs::read_dir(&instances).with_context(|| format!("cannot read {}", instances.display()))?;
+    let mut folders = vec![tracing.to_owned()];
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot read {}", instances.display()))?;
+        folders.push(entry.path());
+    }
+    for folder in folders {
+        let current = tracefs::read(&folder.join("current_tracer"))?;
+        if tracers.contains(&current.trim()) {
+            return Ok(Some((folder, current.trim().to_owned())));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether `tracer` can run here, as far as can be told without changing anything.
@@ -189,31 +230,6 @@ pub(super) fn reset(
             )
         })?;
     Ok(bpf.attach_tracepoint(program, "sched", "sched_switch")?)
-}
-
-/// Windows as the tracer's threads took them. The tracer keeps its own schedule and does not tell what it missed, so as
-/// many count as scheduled as were run.
-pub(super) fn counts(settings: &Settings, stats: &[CpuStats]) -> Vec<(u32, SamplerCounts)> {
-    settings
-        .cpus
-        .iter()
-        .map(|cpu| {
-            let run = stats
-                .get(cpu as usize)
-                .map_or(0, |stats| stats.stretches.run);
-            (
-                cpu,
-                SamplerCounts {
-                    windows: WindowCounts {
-                        scheduled: run,
-                        run,
-                        skipped: 0,
-                    },
-                    stretches_given_up: 0,
-                },
-            )
-        })
-        .collect()
 }
 
 /// A time in whole microseconds, the only ones that tracers know.

@@ -158,22 +158,17 @@ impl Changes {
         Ok(tracefs::write(path, value)?)
     }
 
-    /// Makes the folder `path`; one that a killed process left is used again.
+    /// Makes the folder `path`.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be made, or is there already.
     pub fn make(&mut self, path: PathBuf) -> Result<(), ChangeError> {
         self.note(Change::Made { path: path.clone() })?;
-        match fs::create_dir(&path) {
-            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-                Err(ChangeError::Folder {
-                    what: "make the folder",
-                    path,
-                    source,
-                })
-            }
-            _ => Ok(()),
-        }
+        fs::create_dir(&path).map_err(|source| ChangeError::Folder {
+            what: "make the folder",
+            path,
+            source,
+        })
     }
 
     /// Puts everything back, the newest change first; says what was put back. What fails stays in the journal, and

@@ -34,6 +34,14 @@ pub enum TracefsError {
         /// What the system said.
         source: io::Error,
     },
+    /// An instance could not be removed.
+    #[error("cannot remove {path}; does somebody have one of its files open?")]
+    Remove {
+        /// Its folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The kernel took a value and made another of it.
     #[error("{path} reads \"{found}\" after \"{wanted}\" was written")]
     NotTaken {
@@ -99,6 +107,18 @@ pub fn write(path: &Path, value: &str) -> Result<(), TracefsError> {
     fs::write(path, value).map_err(|source| TracefsError::Write {
         path: path.to_owned(),
         value: value.to_owned(),
+        source,
+    })
+}
+
+/// Stops the tracer of an instance and removes the instance.
+///
+/// # Errors
+/// When the kernel refuses: `EBUSY` while somebody has one of its files open.
+pub fn remove_instance(instance: &Path) -> Result<(), TracefsError> {
+    write(&instance.join("current_tracer"), "nop")?;
+    fs::remove_dir(instance).map_err(|source| TracefsError::Remove {
+        path: instance.to_owned(),
         source,
     })
 }

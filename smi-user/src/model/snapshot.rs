@@ -277,6 +277,11 @@ impl Snapshot {
         all
     }
 
+    /// A count of all CPUs together.
+    pub fn sum(&self, of: impl Fn(&CpuSnapshot) -> u64) -> u64 {
+        self.cpus.iter().map(of).sum()
+    }
+
     /// The longest gap since start.
     pub fn max_ns(&self) -> Option<u64> {
         self.cpus.iter().filter_map(|cpu| cpu.gaps.max_ns).max()

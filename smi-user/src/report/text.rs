@@ -7,7 +7,7 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::{Report, bars};
 use crate::{
-    model::{CpuSnapshot, Gap, Interval, Snapshot},
+    model::{CpuSnapshot, Gap, GapKind, Interval, Snapshot},
     units::show_ns,
 };
 
@@ -124,30 +124,7 @@ impl Text {
         if snapshot.cpus.len() > 1 {
             text += &self.row("all", &total, "");
         }
-        let sum = |of: fn(&CpuSnapshot) -> u64| snapshot.cpus.iter().map(of).sum::<u64>();
-        line(
-            &mut text,
-            &format!(
-                "\nwindows: {} scheduled, {} run, {} skipped; stretches: {} run, {} skipped\n\
-                 {:.1} ns a step; noise floor before the start {}",
-                sum(|cpu| cpu.windows.scheduled),
-                sum(|cpu| cpu.windows.run),
-                sum(|cpu| cpu.windows.skipped),
-                sum(|cpu| cpu.stretches.run),
-                sum(|cpu| cpu.stretches.skipped),
-                total.exposure_ns as f64 / sum(|cpu| cpu.stretches.steps).max(1) as f64,
-                show_ns(snapshot.detector.noise_floor_ns as f64),
-            ),
-        );
-        let went_back = sum(|cpu| cpu.stretches.clock_went_back);
-        if went_back > 0 {
-            line(
-                &mut text,
-                &format!(
-                    "the clock went back {went_back} times: gaps near those moments are in doubt"
-                ),
-            );
-        }
+        text += &sampling(snapshot);
         if total.count > 0 {
             text += "\nGaps by duration\n";
             for row in bars::rows(&total.histogram) {
@@ -170,8 +147,8 @@ impl Text {
                 );
             }
         }
-        let limited = sum(|cpu| cpu.records.limited);
-        let lost = sum(|cpu| cpu.records.lost) + snapshot.gaps_dropped;
+        let limited = snapshot.sum(|cpu| cpu.records.limited);
+        let lost = snapshot.sum(|cpu| cpu.records.lost) + snapshot.gaps_dropped;
         if limited + lost > 0 {
             line(
                 &mut text,
@@ -250,6 +227,63 @@ impl Text {
         text.push('\n');
         text
     }
+}
+
+/// How the sampling went, and what the numbers stand for.
+fn sampling(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    let total = snapshot.total();
+    line(
+        &mut text,
+        &format!(
+            "\nwindows: {} scheduled, {} run, {} skipped; stretches: {} run, {} skipped",
+            snapshot.sum(|cpu| cpu.windows.scheduled),
+            snapshot.sum(|cpu| cpu.windows.run),
+            snapshot.sum(|cpu| cpu.windows.skipped),
+            snapshot.sum(|cpu| cpu.stretches.run),
+            snapshot.sum(|cpu| cpu.stretches.skipped),
+        ),
+    );
+    let steps = snapshot.sum(|cpu| cpu.stretches.steps);
+    if steps > 0 {
+        line(
+            &mut text,
+            &format!(
+                "{:.1} ns a step; noise floor before the start {}",
+                total.exposure_ns as f64 / steps as f64,
+                show_ns(snapshot.detector.noise_floor_ns as f64),
+            ),
+        );
+    }
+    if snapshot.detector.gap_kind == GapKind::WindowMax {
+        line(
+            &mut text,
+            &format!(
+                "each gap is the longest of its window, whatever else was in it: {} windows had one, with {} steps \
+                     above the threshold in all",
+                total.count,
+                snapshot.sum(|cpu| cpu.tracer.steps_over),
+            ),
+        );
+    }
+    let nmis = snapshot.sum(|cpu| cpu.tracer.nmi_count);
+    if nmis > 0 {
+        line(
+            &mut text,
+            &format!(
+                "the tracer saw {nmis} NMIs, which took {}",
+                show_ns(snapshot.sum(|cpu| cpu.tracer.nmi_ns) as f64)
+            ),
+        );
+    }
+    let went_back = snapshot.sum(|cpu| cpu.stretches.clock_went_back);
+    if went_back > 0 {
+        line(
+            &mut text,
+            &format!("the clock went back {went_back} times: gaps near those moments are in doubt"),
+        );
+    }
+    text
 }
 
 /// Gaps per second with at least two significant digits.

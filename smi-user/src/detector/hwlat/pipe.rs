@@ -7,13 +7,16 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
 use smi_common::{GapRecord, TracerLayout};
 
-use crate::kernel::cpus::CpuList;
+use crate::{
+    detector::tracer::Source,
+    kernel::{cpus::CpuList, tracefs},
+};
 
 /// Bytes before a page's first event: a time stamp and the length of what follows.
 const PAGE_HEADER: usize = 16;
@@ -31,35 +34,63 @@ const TIME_STAMP: u32 = 31;
 /// The buffers of all CPUs.
 #[derive(Debug)]
 pub(super) struct Pipes {
+    instance: PathBuf,
     pipes: Vec<(u32, File)>,
     layout: TracerLayout,
     buffer: Vec<u8>,
 }
 
 impl Pipes {
-    /// Opens the buffers of `instance`.
-    pub(super) fn open(instance: &Path, layout: TracerLayout) -> Result<Self> {
-        let pipes = CpuList::online()?
-            .iter()
-            .map(|cpu| {
-                let path = instance.join(format!("per_cpu/cpu{cpu}/trace_pipe_raw"));
-                let pipe = OpenOptions::new()
-                    .read(true)
-                    .custom_flags(libc::O_NONBLOCK)
-                    .open(&path)
-                    .with_context(|| format!("cannot open {}", path.display()))?;
-                Ok((cpu, pipe))
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self {
-            pipes,
+    /// Opens the buffers of `instance`. While they are open, its tracer cannot be changed.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn open(instance: &Path, layout: TracerLayout, online: &CpuList) -> Result<Self> {
+        let mut pipes = Self {
+            instance: instance.to_owned(),
+            pipes: Vec::new(),
             layout,
             buffer: vec![0; BUFFER],
-        })
+        };
+        for cpu in online.iter() {
+            pipes.open_of(cpu)?;
+        }
+        Ok(pipes)
     }
 
-    /// Takes all records that wait.
-    pub(super) fn read(&mut self) -> Result<Vec<GapRecord>> {
+    fn open_of(&mut self, cpu: u32) -> Result<()> {
+        let path = self
+            .instance
+            .join(format!("per_cpu/cpu{cpu}/trace_pipe_raw"));
+        let pipe = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        self.pipes.push((cpu, pipe));
+        Ok(())
+    }
+}
+
+impl Source for Pipes {
+    /// The buffer of a CPU that goes offline stays, with what is in it.
+    fn follow(&mut self, online: &CpuList) -> Vec<String> {
+        let missing: Vec<u32> = online
+            .iter()
+            .filter(|cpu| self.pipes.iter().all(|(opened, _)| opened != cpu))
+            .collect();
+        missing
+            .into_iter()
+            .filter_map(|cpu| {
+                let error = self.open_of(cpu).err()?;
+                Some(format!(
+                    "{error:#}: hwlat's records of that CPU are not seen"
+                ))
+            })
+            .collect()
+    }
+
+    fn records(&mut self) -> Result<Vec<GapRecord>> {
         let mut records = Vec::new();
         for (cpu, pipe) in &mut self.pipes {
             loop {
@@ -82,6 +113,16 @@ impl Pipes {
             }
         }
         Ok(records)
+    }
+
+    fn last_records(&mut self, instance: &Path) -> Result<Vec<GapRecord>> {
+        // Nothing may come between the last reading and the closing. The instance is removed soon, so this setting
+        // need not be put back.
+        let written = tracefs::write(&instance.join("tracing_on"), "0");
+        let records = self.records();
+        self.pipes.clear();
+        written?;
+        records
     }
 }
 
