@@ -250,8 +250,8 @@ pub struct TracerLayout {
     pub hwlat_inner: u64,
     /// `outer_duration`, in us.
     pub hwlat_outer: u64,
-    /// `nmi_total_ts`, in ns.
-    pub hwlat_nmi_ns: u64,
+    /// `nmi_total_ts`, in us whatever its name.
+    pub hwlat_nmi_us: u64,
     /// `nmi_count`.
     pub hwlat_nmi_count: u64,
     /// `count`: steps over the threshold.

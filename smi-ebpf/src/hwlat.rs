@@ -46,7 +46,7 @@ pub fn commit(ctx: &PerfEventContext) {
         outer_ns: outer_us * NS_PER_US,
         steps_over: u64::from(read::<u32>(entry, tracer.hwlat_steps_over).unwrap_or(0)),
         nmi_count: u64::from(read::<u32>(entry, tracer.hwlat_nmi_count).unwrap_or(0)),
-        nmi_ns: read::<u64>(entry, tracer.hwlat_nmi_ns).unwrap_or(0),
+        nmi_ns: read::<u64>(entry, tracer.hwlat_nmi_us).unwrap_or(0) * NS_PER_US,
         cpu: 0,
     };
     let Some(knobs) = record::knobs() else { return };

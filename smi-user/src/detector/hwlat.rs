@@ -103,7 +103,8 @@ fn layout(format: &Format, settings: &Settings) -> Result<TracerLayout> {
         hwlat_id: format.id.into(),
         hwlat_inner: offset("duration")?,
         hwlat_outer: offset("outer_duration")?,
-        hwlat_nmi_ns: offset("nmi_total_ts")?,
+        // Whole us, whatever its name (`get_sample` in `kernel/trace/trace_hwlat.c`).
+        hwlat_nmi_us: offset("nmi_total_ts")?,
         hwlat_nmi_count: offset("nmi_count")?,
         hwlat_steps_over: offset("count")?,
         hwlat_tv_sec: offset("tv_sec")?,

@@ -12,6 +12,7 @@ use super::{
     measured::{Comparison, Seen, THRESHOLD, cycles, nanoseconds},
     smi::{self, Smi},
 };
+use crate::wait_until;
 
 pub(super) fn the_counter_moves_by_one_for_each_smi() {
     const SMIS: u32 = 1000;
@@ -36,10 +37,11 @@ pub(super) fn a_cpu_that_reads_its_clock_sees_each_smi_as_a_gap() {
     const LENGTH: Duration = Duration::from_millis(5);
     sched::set_affinity([0]).expect("affinity");
     let (msr, handler) = (smi::msr_count(1), smi::handler_count());
-    let stop = AtomicBool::new(false);
+    let (reads, stop) = (AtomicBool::new(false), AtomicBool::new(false));
     let gaps = thread::scope(|scope| {
-        let reader = scope.spawn(|| read_clock(1, cycles(THRESHOLD), &stop));
+        let reader = scope.spawn(|| read_clock(1, cycles(THRESHOLD), &reads, &stop));
         let stopping = Stopping(&stop);
+        wait_until("the reader", || reads.load(Ordering::Relaxed));
         for fired in 0..2 * SMIS {
             thread::sleep(Duration::from_millis(20));
             smi::set_length(if is_long(fired) {
@@ -100,11 +102,12 @@ fn is_long(number: u32) -> bool {
     number.is_multiple_of(2)
 }
 
-/// Readings of the TSC on `cpu` that lie at least `threshold` cycles apart.
-fn read_clock(cpu: u32, threshold: u64, stop: &AtomicBool) -> Vec<(u64, u64)> {
+/// Readings of the TSC on `cpu` that lie at least `threshold` cycles apart; `reads` is set after the first.
+fn read_clock(cpu: u32, threshold: u64, reads: &AtomicBool, stop: &AtomicBool) -> Vec<(u64, u64)> {
     sched::set_affinity([cpu]).expect("affinity");
     let mut gaps = Vec::with_capacity(10_000);
     let mut last = smi::tsc();
+    reads.store(true, Ordering::Relaxed);
     while !stop.load(Ordering::Relaxed) {
         let now = smi::tsc();
         if now - last >= threshold {

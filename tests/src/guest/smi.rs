@@ -69,8 +69,9 @@ const D_OPEN: u8 = 0x40;
 const APIC: u64 = 0xfee0_0000;
 const ICR_LOW: usize = 0x300;
 const ICR_HIGH: usize = 0x310;
-/// Delivery mode SMI, level assert.
+/// Delivery modes SMI and NMI, level assert.
 const ICR_SMI: u32 = 0x4200;
+const ICR_NMI: u32 = 0x4400;
 
 global_asm!(
     ".pushsection .rodata.smm_handler, \"a\"",
@@ -285,12 +286,24 @@ pub fn fire_here() {
 /// # Panics
 /// When the local APIC cannot be reached.
 pub fn fire_on(cpu: u32) {
-    static REGISTERS: OnceLock<Physical> = OnceLock::new();
     mailbox();
+    interrupt(cpu, ICR_SMI);
+}
+
+/// Sends another CPU an NMI, as [`fire_on`] sends SMIs. The kernel logs that it does not know what it is for.
+///
+/// # Panics
+/// When the local APIC cannot be reached.
+pub fn fire_nmi_on(cpu: u32) {
+    interrupt(cpu, ICR_NMI);
+}
+
+fn interrupt(cpu: u32, kind: u32) {
+    static REGISTERS: OnceLock<Physical> = OnceLock::new();
     let apic = REGISTERS.get_or_init(|| Physical::map(APIC, 0x1000).expect("the local APIC"));
     // QEMU numbers the APICs of single-threaded, single-core sockets as Linux numbers the CPUs.
     apic.write(ICR_HIGH, cpu << 24);
-    apic.write(ICR_LOW, ICR_SMI);
+    apic.write(ICR_LOW, kind);
 }
 
 /// SMIs that have ended since the handler was installed, on both CPUs.

@@ -1,10 +1,10 @@
 //! Runs smilat while a test does something to the machine.
 
 use std::{
-    io::{BufRead as _, BufReader},
-    process::{Child, Stdio},
+    io::{BufRead as _, BufReader, Read as _},
+    process::{Child, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver},
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -20,6 +20,17 @@ pub(super) struct Watch {
     child: Child,
     snapshots: Receiver<Snapshot>,
     first: Option<Snapshot>,
+    /// Reads standard error to its end.
+    words: Option<JoinHandle<String>>,
+}
+
+/// What smilat told, from its start to its end.
+pub(super) struct Told {
+    pub(super) status: ExitStatus,
+    /// The first one first.
+    pub(super) snapshots: Vec<Snapshot>,
+    /// Standard error.
+    pub(super) words: String,
 }
 
 impl Watch {
@@ -30,9 +41,10 @@ impl Watch {
     #[track_caller]
     pub(super) fn start(args: &[&str]) -> Self {
         let mut child = smilat()
-            .args(["run", "--format=ndjson", "--interval=1s", "--quiet"])
+            .args(["run", "--format=ndjson", "--interval=1s"])
             .args(args)
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("smilat starts");
         let output = child.stdout.take().expect("piped");
@@ -46,14 +58,38 @@ impl Watch {
                 }
             }
         });
+        let mut errors = child.stderr.take().expect("piped");
+        let words = thread::spawn(move || {
+            let mut words = String::new();
+            errors.read_to_string(&mut words).expect("UTF-8");
+            words
+        });
         let mut watch = Self {
             child,
             snapshots,
             first: None,
+            words: Some(words),
         };
-        let first = watch.snapshots.recv_timeout(PATIENCE);
-        watch.first = Some(first.expect("a first snapshot"));
+        watch.first = watch.snapshots.recv_timeout(PATIENCE).ok();
+        assert!(
+            watch.first.is_some(),
+            "no first snapshot; {}",
+            watch.end().words
+        );
         watch
+    }
+
+    /// Its process number.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it `signal`.
+    #[track_caller]
+    pub(super) fn signal(&self, signal: libc::c_int) {
+        let pid = libc::pid_t::try_from(self.id()).expect("a pid");
+        // SAFETY: the child was not waited for, so the number is still its own.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
     }
 
     /// Ends it as Ctrl-C does; all snapshots, the first one first.
@@ -61,23 +97,46 @@ impl Watch {
     /// # Panics
     /// When it fails, or a snapshot is missing.
     #[track_caller]
-    pub(super) fn finish(mut self) -> Vec<Snapshot> {
-        let pid = libc::pid_t::try_from(self.child.id()).expect("a pid");
-        // SAFETY: the child was not waited for, so the number is still its own.
-        assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+    pub(super) fn finish(self) -> Vec<Snapshot> {
+        let told = self.end();
+        assert!(told.status.success(), "{}: {}", told.status, told.words);
+        told.snapshots
+    }
+
+    /// Ends it as Ctrl-C does.
+    ///
+    /// # Panics
+    /// When it does not end, or a snapshot is missing.
+    #[track_caller]
+    pub(super) fn end(self) -> Told {
+        self.signal(libc::SIGINT);
+        self.ended()
+    }
+
+    /// Waits until it has ended for whatever reason.
+    ///
+    /// # Panics
+    /// When a snapshot is missing.
+    #[track_caller]
+    pub(super) fn ended(mut self) -> Told {
         let status = self.child.wait().expect("it ends");
-        assert!(status.success(), "smilat: {status}");
-        let all: Vec<Snapshot> = self
-            .first
-            .take()
-            .into_iter()
-            .chain(self.snapshots.iter())
-            .collect();
-        assert!(all.last().is_some_and(|last| last.last), "no last one");
-        for (expected, snapshot) in (1..).zip(&all) {
+        let words = self.words.take().expect("not joined before");
+        let told = Told {
+            status,
+            snapshots: self
+                .first
+                .take()
+                .into_iter()
+                .chain(self.snapshots.iter())
+                .collect(),
+            words: words.join().expect("the reader of standard error"),
+        };
+        let last = told.snapshots.last();
+        assert!(last.is_none_or(|last| last.last), "no last one");
+        for (expected, snapshot) in (1..).zip(&told.snapshots) {
             assert_eq!(snapshot.interval, expected, "a snapshot is missing");
         }
-        all
+        told
     }
 }
 

@@ -56,6 +56,11 @@ impl Tally {
             .collect()
     }
 
+    /// Whether no test was to run.
+    pub(super) fn is_empty(&self) -> bool {
+        self.planned.is_empty() && self.passed.is_empty() && self.failed.is_empty()
+    }
+
     /// Whether at least one test ran and none failed.
     pub(super) fn is_pass(&self) -> bool {
         !self.passed.is_empty() && self.failed.is_empty() && self.silent().is_empty()

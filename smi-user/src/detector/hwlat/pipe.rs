@@ -171,7 +171,7 @@ fn decode(entry: &[u8], layout: &TracerLayout) -> Option<GapRecord> {
         outer_ns: outer_us * 1_000,
         steps_over: int(layout.hwlat_steps_over)?,
         nmi_count: int(layout.hwlat_nmi_count)?,
-        nmi_ns: long(layout.hwlat_nmi_ns)?,
+        nmi_ns: long(layout.hwlat_nmi_us)? * 1_000,
         cpu: 0,
     })
 }
@@ -196,7 +196,7 @@ mod tests {
             hwlat_id: 16,
             hwlat_inner: 8,
             hwlat_outer: 16,
-            hwlat_nmi_ns: 24,
+            hwlat_nmi_us: 24,
             hwlat_tv_sec: 32,
             hwlat_tv_nsec: 40,
             hwlat_nmi_count: 48,
@@ -256,7 +256,7 @@ mod tests {
                 outer_ns: outer * 1_000,
                 steps_over: 9,
                 nmi_count: 2,
-                nmi_ns: 77,
+                nmi_ns: 77_000,
                 cpu: 0,
             })
         );

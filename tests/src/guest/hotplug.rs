@@ -1,0 +1,106 @@
+//! A CPU goes offline and comes back while it is watched.
+
+use std::{
+    fs, thread,
+    time::{Duration, SystemTime},
+};
+
+use smi_user::{kernel::sched, model::Snapshot};
+
+use super::{smi, watch::Watch};
+
+const SWITCH: &str = "/sys/devices/system/cpu/cpu1/online";
+
+const LENGTH: Duration = Duration::from_millis(5);
+
+/// SMIs while the CPU is there, before it goes and after it is back.
+const SMIS: u32 = 20;
+
+fn fire() {
+    let handler = smi::handler_count();
+    smi::set_length(LENGTH);
+    for fired in 0..SMIS {
+        thread::sleep(Duration::from_millis(40 + u64::from(fired * 37 % 50)));
+        smi::fire_on(1);
+        smi::wait_for(handler + fired + 1);
+    }
+}
+
+/// Both CPUs are watched while CPU 1 goes and comes back; its gaps of an SMI's length, before and after.
+fn watch_going_and_coming(detector: &str) {
+    sched::set_affinity([0]).expect("affinity");
+    let argument = format!("--detector={detector}");
+    let watch = Watch::start(&[
+        &argument,
+        "--mode=per-cpu",
+        "--width=40ms",
+        "--window=50ms",
+        "--irqs-off-max=10ms",
+        "--threshold=1ms",
+        "--max-gap-records=10000",
+    ]);
+    fire();
+    let gone = SystemTime::now();
+    fs::write(SWITCH, "0").expect("offline");
+    thread::sleep(Duration::from_secs(2));
+    fs::write(SWITCH, "1").expect("online");
+    let back = SystemTime::now();
+    thread::sleep(Duration::from_secs(2));
+    fire();
+    let told = watch.end();
+    assert!(told.status.success(), "{}: {}", told.status, told.words);
+    let place = |what: &str| told.words.find(what);
+    let went = place("CPU 1 went offline");
+    assert!(
+        went.is_some() && went < place("CPU 1 is back online"),
+        "{}",
+        told.words
+    );
+    totals_only_grow(&told.snapshots);
+
+    let exposures: Vec<u64> = told
+        .snapshots
+        .iter()
+        .map(|one| one.cpus[1].exposure_ns)
+        .collect();
+    assert!(
+        exposures.windows(2).any(|pair| pair[0] == pair[1]),
+        "it was watched while offline: {exposures:?}"
+    );
+    let long: Vec<SystemTime> = told
+        .snapshots
+        .iter()
+        .flat_map(|one| &one.gaps)
+        .filter(|gap| gap.cpu == 1 && gap.duration_ns >= LENGTH.as_nanos() as u64)
+        .map(|gap| gap.end_time.into())
+        .collect();
+    let before = long.iter().filter(|end| **end < gone).count();
+    let after = long.iter().filter(|end| **end > back).count();
+    println!(
+        "    {detector}: of {SMIS} SMIs of 5 ms each, {before} gaps as long before, {after} after; {} ms of exposure",
+        exposures.last().expect("a snapshot") / 1_000_000,
+    );
+    assert!(before >= 8 && after >= 8, "{exposures:?}");
+}
+
+fn totals_only_grow(all: &[Snapshot]) {
+    for (earlier, later) in all.iter().zip(&all[1..]) {
+        assert_eq!(earlier.cpus.len(), later.cpus.len());
+        for (earlier, later) in earlier.cpus.iter().zip(&later.cpus) {
+            assert!(later.exposure_ns >= earlier.exposure_ns);
+            assert!(later.gaps.count >= earlier.gaps.count);
+            assert!(later.windows.run >= earlier.windows.run);
+            assert_eq!(later.histogram.total(), later.gaps.count);
+        }
+    }
+}
+
+pub(super) fn spin_goes_on_when_a_cpu_goes_and_comes_back() {
+    watch_going_and_coming("spin");
+}
+
+pub(super) fn tracers_go_on_when_a_cpu_goes_and_comes_back() {
+    for detector in ["osnoise", "hwlat", "hwlat-buffer"] {
+        watch_going_and_coming(detector);
+    }
+}
