@@ -1,6 +1,9 @@
 //! Compares gaps with the SMIs that made them.
 
-use std::time::Duration;
+use std::{
+    ops::Range,
+    time::{Duration, SystemTime},
+};
 
 use super::smi;
 
@@ -30,6 +33,17 @@ pub(super) fn cycles(time: Duration) -> u64 {
 /// Time of so many cycles of the TSC.
 pub(super) fn nanoseconds(cycles: u64) -> u64 {
     (cycles as f64 * 1e9 / smi::tsc_hz()) as u64
+}
+
+/// When a gap was.
+pub(super) fn span(end: SystemTime, duration_ns: u64) -> Range<SystemTime> {
+    end - Duration::from_nanos(duration_ns)..end
+}
+
+/// How long both last at the same time; `None` when one is over before the other begins.
+pub(super) fn overlap(a: &Range<SystemTime>, b: &Range<SystemTime>) -> Option<Duration> {
+    let (begin, end) = (a.start.max(b.start), a.end.min(b.end));
+    end.duration_since(begin).ok()
 }
 
 /// SMIs of a known length beside the gaps they were seen as, and beside two controls of the same run: SMIs that do
@@ -72,10 +86,48 @@ impl Comparison {
         self.noise_ns.push(gap_ns);
     }
 
+    /// What the cells of a row say.
+    pub(super) const COLUMNS: [&str; 9] = [
+        "SMIs inside",
+        "seen",
+        "within 5 %",
+        "longer by, median",
+        "90 %",
+        "worst",
+        "empty SMIs over 1 ms",
+        "gaps without an SMI",
+        "the longest",
+    ];
+
+    /// A row of the table; `missed` SMIs of the length asked for were not seen.
+    pub(super) fn row(&self, missed: usize) -> String {
+        let mut excess_ns: Vec<u64> = self.seen.iter().map(|seen| seen.excess_ns()).collect();
+        excess_ns.sort_unstable();
+        let close = excess_ns.partition_point(|ns| ns * 20 <= self.asked_ns);
+        let us = |ns: u64| format!("{} us", ns / 1000);
+        let slow = self
+            .empty_ns
+            .iter()
+            .filter(|ns| **ns > THRESHOLD.as_nanos() as u64);
+        let cells = [
+            (self.seen.len() + missed).to_string(),
+            self.seen.len().to_string(),
+            close.to_string(),
+            us(quantile(&excess_ns, 0.5)),
+            us(quantile(&excess_ns, 0.9)),
+            us(quantile(&excess_ns, 1.0)),
+            format!("{} of {}", slow.count(), self.empty_ns.len()),
+            self.noise_ns.len().to_string(),
+            us(self.noise_ns.iter().max().copied().unwrap_or_default()),
+        ];
+        cells.join(" | ") + " |"
+    }
+
     /// Each gap must be as long as its SMI, which must be as long as asked, and longer by no more than the controls
     /// explain: in the median by what an SMI costs that does nothing, in nine of ten by the worst of either.
+    /// At least so many SMIs must have been compared, and so many controls.
     #[track_caller]
-    pub(super) fn check(mut self, at_least: usize) {
+    pub(super) fn check(mut self, at_least: usize, controls: usize) {
         let gap_us: Vec<u64> = self.seen.iter().map(|seen| seen.gap_ns / 1000).collect();
         let mut excess_ns: Vec<u64> = self.seen.iter().map(|seen| seen.excess_ns()).collect();
         excess_ns.sort_unstable();
@@ -99,10 +151,11 @@ impl Comparison {
             noise_ns / 1000,
         );
         assert!(self.seen.len() >= at_least, "too few to tell");
-        assert!(self.empty_ns.len() >= at_least, "too few controls to tell");
+        assert!(self.empty_ns.len() >= controls, "too few controls to tell");
         for seen in &self.seen {
-            // The clock's rate is measured, and so known to a part in ten thousand only.
-            let error_ns = self.asked_ns / 10_000;
+            // The clock's rate is measured, and so known to a part in ten thousand only, and some tools know no
+            // parts of a microsecond.
+            let error_ns = self.asked_ns / 10_000 + 1_000;
             assert!(seen.length_ns + error_ns >= self.asked_ns, "{seen:?}");
             assert!(seen.gap_ns + error_ns >= seen.length_ns, "{seen:?}");
         }

@@ -6,12 +6,14 @@
 
 pub mod smi;
 
+mod accuracy;
 mod choice;
 mod hotplug;
 mod init;
 mod known_smis;
 mod measured;
 mod settings;
+mod silence;
 mod spin;
 mod symbols;
 mod tracers;
@@ -64,7 +66,8 @@ const TESTS: &[Test] = tests! {
     tracers::hwlat_by_breakpoint_agrees_with_the_trace_buffer on [Rt];
     tracers::hwlat_by_buffer_agrees_with_the_trace_buffer on [Rt];
     tracers::osnoise_tells_smis on [Rt];
-    spin::nothing_is_seen_where_nothing_happens on [Exact];
+    accuracy::every_detector_sees_known_smis_as_long_as_they_are on [Rt];
+    silence::no_detector_sees_a_gap_where_there_is_none on [Exact];
 };
 
 /// Sets the machine up, then runs the tests or gives people a shell. Does not return.

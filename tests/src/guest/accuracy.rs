@@ -1,0 +1,249 @@
+//! How many SMIs each detector sees, and how long it says they were: the same SMIs for all, one detector after the
+//! other in the same machine. What comes out are the rows of `docs/accuracy.md`.
+
+use std::{
+    collections::BTreeMap,
+    fs, thread,
+    time::{Duration, SystemTime},
+};
+
+use smi_user::{kernel::sched, model::Gap};
+
+use super::{
+    measured::{Comparison, Seen, THRESHOLD, nanoseconds, overlap, span},
+    smi::{self, Moment, Smi},
+    spin,
+    symbols::Symbols,
+    watch::Watch,
+};
+
+const LENGTH: Duration = Duration::from_millis(5);
+
+/// Time sampled, and of how much.
+const WIDTH: Duration = Duration::from_millis(36);
+const WINDOW: Duration = Duration::from_millis(40);
+
+/// SMIs of [`LENGTH`] that must have come while the detector sampled.
+const INSIDE: usize = 200;
+
+/// Where a CPU is while a tracer samples it: in its loop, or in the clock that the loop reads.
+const TRACER_LOOP: [&str; 10] = [
+    // hwlat's, with what the compiler put into it.
+    "kthread_fn",
+    "kthread_per_cpu_fn",
+    "get_sample",
+    // osnoise's.
+    "run_osnoise",
+    "osnoise_main",
+    "rcu_momentary_eqs",
+    // The clock's.
+    "trace_clock_local",
+    "sched_clock",
+    "sched_clock_noinstr",
+    "native_sched_clock",
+];
+
+/// An SMI that was fired, and when it was.
+#[derive(Clone, Copy, Debug)]
+struct Fired {
+    smi: Smi,
+    begin: SystemTime,
+    end: SystemTime,
+    /// Of [`LENGTH`], or without a length.
+    is_long: bool,
+    /// It came while the detector sampled.
+    is_inside: bool,
+}
+
+impl Fired {
+    fn length_ns(&self) -> u64 {
+        nanoseconds(self.smi.end_tsc - self.smi.begin_tsc)
+    }
+}
+
+/// Fires at CPU 1 until [`INSIDE`] long SMIs have come inside of what `functions` are, every ninth one without a length.
+fn inject(symbols: &Symbols, functions: &[&str]) -> Vec<Fired> {
+    sched::set_affinity([0]).expect("affinity");
+    let mut fired: Vec<Fired> = Vec::new();
+    let mut elsewhere: BTreeMap<String, u32> = BTreeMap::new();
+    let mut inside = 0;
+    while inside < INSIDE {
+        assert!(
+            fired.len() < 3 * INSIDE,
+            "only {inside} SMIs of {} came while it sampled; the others were in {elsewhere:?}",
+            fired.len()
+        );
+        let number = fired.len() as u64;
+        // Far enough apart for a window to have one at most, and for hwlatdetect, which takes one record each 100 ms;
+        // not at a fixed distance, which might keep step with the windows.
+        thread::sleep(Duration::from_millis(100 + number * 37 % 40));
+        let is_long = !number.is_multiple_of(9);
+        smi::set_length(if is_long { LENGTH } else { Duration::ZERO });
+        let handler = smi::handler_count();
+        smi::fire_on(1);
+        smi::wait_for(handler + 1);
+        let moment = Moment::now();
+        let [smi] = smi::records(handler)[..] else {
+            panic!("more than one SMI came");
+        };
+        let is_inside = !smi.interrupts_on && symbols.is_in(smi.rip, functions);
+        if !is_inside && !smi.interrupts_on {
+            *elsewhere
+                .entry(symbols.name_of(smi.rip).to_owned())
+                .or_default() += 1;
+        }
+        inside += usize::from(is_inside && is_long);
+        fired.push(Fired {
+            smi,
+            begin: moment.wall_at(smi.begin_tsc),
+            end: moment.wall_at(smi.end_tsc),
+            is_long,
+            is_inside,
+        });
+    }
+    println!("    interrupts off elsewhere: {elsewhere:?}");
+    fired
+}
+
+/// A gap, or what a tool makes of a window, as it was told.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    end: SystemTime,
+    duration_ns: u64,
+}
+
+impl From<&Gap> for Told {
+    fn from(gap: &Gap) -> Self {
+        Self {
+            end: gap.end_time.into(),
+            duration_ns: gap.duration_ns,
+        }
+    }
+}
+
+/// What a tool tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Each gap, when it ended.
+    Gaps,
+    /// The longest gap of each window, dated by the first.
+    Windows,
+}
+
+impl Told {
+    /// Whether this may be what `fired` made.
+    fn is_of(&self, fired: &Fired, kind: Kind) -> bool {
+        match kind {
+            Kind::Gaps => {
+                let smi = fired.begin..fired.end;
+                let common = overlap(&span(self.end, self.duration_ns), &smi);
+                let length = Duration::from_nanos(fired.length_ns());
+                common.is_some_and(|common| common * 2 >= length)
+            }
+            // Tools that know no parts of a microsecond cut them off.
+            Kind::Windows => {
+                apart(self.end, fired.end) <= WIDTH + LENGTH
+                    && self.duration_ns + 1_000 >= fired.length_ns()
+            }
+        }
+    }
+}
+
+fn apart(a: SystemTime, b: SystemTime) -> Duration {
+    a.duration_since(b).unwrap_or_else(|error| error.duration())
+}
+
+/// Compares what was told with what was fired, prints the row of the table, and checks it.
+fn judge(name: &str, kind: Kind, fired: &[Fired], told: &[Told]) {
+    let mut comparison = Comparison::new(LENGTH);
+    let mut used = vec![false; told.len()];
+    let mut missed = 0;
+    for one in fired {
+        let apart = |place: &usize| apart(told[*place].end, one.end);
+        let found = (0..told.len())
+            .filter(|place| !used[*place] && told[*place].is_of(one, kind))
+            .min_by_key(apart);
+        let seen = found.map(|place| Seen {
+            length_ns: one.length_ns(),
+            gap_ns: told[place].duration_ns,
+        });
+        match (one.is_inside, one.is_long, seen) {
+            (true, true, Some(seen)) => comparison.seen(seen),
+            (true, true, None) => missed += 1,
+            (true, false, seen) => comparison.control(seen),
+            (false, ..) => {}
+        }
+        if let Some(place) = found {
+            used[place] = true;
+        }
+    }
+    for (place, told) in told.iter().enumerate() {
+        if !used[place] {
+            comparison.noise(told.duration_ns);
+        }
+    }
+    println!("TABLE | {name} | {}", comparison.row(missed));
+    // What two in a hundred may be: an SMI in the clock's functions need not have come in the detector's loop.
+    assert!(
+        missed * 100 <= INSIDE * 2,
+        "{missed} of {INSIDE} were missed"
+    );
+    comparison.check(INSIDE - missed, 10);
+}
+
+/// Runs a detector of smilat's.
+fn smilat(symbols: &Symbols, name: &str, detector: &str, kind: Kind, functions: &[&str]) {
+    let width = format!("--width={}us", WIDTH.as_micros());
+    let window = format!("--window={}us", WINDOW.as_micros());
+    let threshold = format!("--threshold={}us", THRESHOLD.as_micros());
+    let watch = Watch::start(&[
+        &format!("--detector={detector}"),
+        "--mode=per-cpu",
+        "--cpus=1",
+        "--irqs-off-max=36ms",
+        "--max-gap-records=100000",
+        "--force",
+        &width,
+        &window,
+        &threshold,
+    ]);
+    // The program's name has just been given to its code.
+    let own = Symbols::read();
+    let symbols = if detector == "spin" { &own } else { symbols };
+    let fired = inject(symbols, functions);
+    let all = watch.finish();
+    let told: Vec<Told> = all
+        .iter()
+        .flat_map(|one| &one.gaps)
+        .map(Told::from)
+        .collect();
+    let last = all.last().expect("a snapshot");
+    assert_eq!(told.len() as u64, last.cpus[0].gaps.count);
+    judge(name, kind, &fired, &told);
+}
+
+/// Each of them in turn, on the same machine.
+pub(super) fn every_detector_sees_known_smis_as_long_as_they_are() {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the release");
+    println!("TABLE ");
+    println!("TABLE ## Linux {}", release.trim());
+    println!("TABLE ");
+    println!("TABLE | detector | {} |", Comparison::COLUMNS.join(" | "));
+    println!("TABLE |---|{}", "---:|".repeat(Comparison::COLUMNS.len()));
+    let symbols = Symbols::read();
+    smilat(&symbols, "smilat spin", "spin", Kind::Gaps, &spin::LOOP);
+    smilat(
+        &symbols,
+        "smilat osnoise",
+        "osnoise",
+        Kind::Gaps,
+        &TRACER_LOOP,
+    );
+    smilat(
+        &symbols,
+        "smilat hwlat",
+        "hwlat",
+        Kind::Windows,
+        &TRACER_LOOP,
+    );
+}
