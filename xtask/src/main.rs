@@ -45,6 +45,9 @@ enum Command {
         /// Of the virtual machines, only those with this kernel
         #[arg(long, value_enum)]
         kernel: Option<vm::Kernel>,
+        /// Write what the virtual machines measured to docs/accuracy.md
+        #[arg(long)]
+        update_docs: bool,
     },
     /// Virtual machines with stock kernels that have real SMIs
     Vm {
@@ -76,7 +79,12 @@ fn carry_out(command: Command) -> Result<()> {
         Command::Setup => setup::toolchain().map(drop),
         Command::BuildEbpf => ebpf::build(),
         Command::Run { args } => run::run(&args),
-        Command::Test { part, only, kernel } => test::test(part, only.as_deref(), kernel),
+        Command::Test {
+            part,
+            only,
+            kernel,
+            update_docs,
+        } => test::test(part, only.as_deref(), kernel, update_docs),
         Command::Vm { action } => vm::carry_out(action),
         Command::Bench { name } => bench::bench(name),
         Command::Dist => dist::dist(),

@@ -16,11 +16,13 @@ pub(crate) enum Part {
     Vm,
 }
 
-/// Runs one part or all of them; of the virtual machines, those with `kernel` and the tests that contain `only`.
+/// Runs one part or all of them; of the virtual machines, those with `kernel` and the tests that contain `only`. What
+/// they measure goes to the documents with `update_docs`.
 pub(crate) fn test(
     part: Option<Part>,
     only: Option<&str>,
     kernel: Option<vm::Kernel>,
+    update_docs: bool,
 ) -> Result<()> {
     ebpf::build()?;
     if part.is_none_or(|part| part == Part::Unit) {
@@ -30,7 +32,7 @@ pub(crate) fn test(
         host()?;
     }
     if part.is_none_or(|part| part == Part::Vm) {
-        vm::test(only, kernel)?;
+        vm::test(only, kernel, update_docs)?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask test vm` and `cargo xtask vm shell`: virtual machines that have what the build machine may lack: stock
 //! kernels with the hwlat and osnoise tracers, and SMIs that can be fired and timed at will.
 
+mod accuracy;
 mod image;
 mod packages;
 mod qemu;
@@ -16,6 +17,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Subcommand, ValueEnum};
 
 use self::{
+    accuracy::Tables,
     image::Initramfs,
     packages::{KernelFiles, Qemu},
     qemu::{End, Machine, Profile},
@@ -139,7 +141,8 @@ fn shell(kernel: Kernel) -> Result<()> {
 
 /// Boots one machine after the other and has it run those tests whose name contains `only`. All that fails is told at
 /// the end.
-pub(crate) fn test(only: Option<&str>, kernel: Option<Kernel>) -> Result<()> {
+pub(crate) fn test(only: Option<&str>, kernel: Option<Kernel>, update_docs: bool) -> Result<()> {
+    let mut tables = Tables::default();
     let programs = Programs::build()?;
     let qemu = Qemu::find()?;
     let mut failures = Vec::new();
@@ -150,7 +153,7 @@ pub(crate) fn test(only: Option<&str>, kernel: Option<Kernel>) -> Result<()> {
         }
         let name = format!("{}/{}", bench.kernel.name(), bench.set);
         let began = Instant::now();
-        match run(bench, &programs, &qemu, only) {
+        match run(bench, &programs, &qemu, only, &mut tables) {
             Ok(tally) => {
                 println!(
                     "vm {name}: {tally} in {:.1} s",
@@ -164,6 +167,7 @@ pub(crate) fn test(only: Option<&str>, kernel: Option<Kernel>) -> Result<()> {
             }
         }
     }
+    tables.write(update_docs)?;
     ensure!(
         failures.is_empty(),
         "failed in virtual machines: {}",
@@ -177,7 +181,13 @@ pub(crate) fn test(only: Option<&str>, kernel: Option<Kernel>) -> Result<()> {
     Ok(())
 }
 
-fn run(bench: &Bench, programs: &Programs, qemu: &Qemu, only: Option<&str>) -> Result<Tally> {
+fn run(
+    bench: &Bench,
+    programs: &Programs,
+    qemu: &Qemu,
+    only: Option<&str>,
+    tables: &mut Tables,
+) -> Result<Tally> {
     let name = bench.kernel.name();
     let files = packages::kernel(bench.kernel.pattern())?;
     let dir = folder(&format!("{name}-{}", bench.set));
@@ -196,6 +206,7 @@ fn run(bench: &Bench, programs: &Programs, qemu: &Qemu, only: Option<&str>) -> R
     };
     let mut tally = Tally::default();
     let end = machine.run(LIMIT, |line| {
+        tables.line(line);
         if tally.line(line) {
             println!("vm {name}/{}: {line}", bench.set);
         }

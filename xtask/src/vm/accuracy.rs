@@ -1,0 +1,85 @@
+//! `docs/accuracy.md`, out of the tables that guests print.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+
+use super::TARGET_DIR;
+use crate::sh;
+
+/// What precedes each line of a table on the console (`tests/src/guest/accuracy.rs`).
+const MARK: &str = "TABLE ";
+
+/// What stands above the tables.
+const INTRODUCTION: &str = "\
+# Accuracy
+
+How many SMIs each detector sees and how long it says they were. `cargo xtask test vm` measures this anew each time and
+writes it to `target/vm/accuracy.md`; with `--update-docs` it writes this file. Nothing here is typed by hand.
+
+In an emulated machine with two CPUs, SMIs that last 5 ms by the handler's own reading of the TSC are fired at CPU 1
+while the detector watches it, 36 ms of every 40 ms, with a threshold of 1 ms. What the saved state says that each SMI
+interrupted tells whether it came while the detector sampled; it goes on until 200 have. One detector follows the other
+in the same machine, the same SMIs for all.
+
+- *SMIs inside*: those of 5 ms that came while the detector sampled; *seen*: those for which it told a gap (hwlat and
+  hwlatdetect: a window) at that time and at least as long. *Within 5 %*: told as at most 0.25 ms longer than they were.
+- *Longer by*: the gap less the SMI's own length. The emulator takes time to enter and to leave an SMI, and its host
+  takes the CPU away now and then, so no gap is ever shorter than its SMI.
+- Two controls of the same run show how much of that is the host's doing: *empty SMIs over 1 ms* lasted no time at all
+  by the handler's reading, and *gaps without an SMI* are the emulator's own. On a machine that counts instructions
+  instead of time, no detector sees a gap of 10 us in a minute (a test).
+- `rtla hwnoise` tells sums only: *seen* is its count of hardware noise, which counts gaps without an SMI too.
+- `hwlatdetect` reads the records ten times a second and keeps the first; the SMIs are 100 ms apart and more.
+";
+
+/// The tables of the machines that were tested.
+#[derive(Debug, Default)]
+pub(super) struct Tables(String);
+
+impl Tables {
+    /// Takes in a line of a console.
+    pub(super) fn line(&mut self, line: &str) {
+        if let Some(row) = line.strip_prefix(MARK.trim_end()) {
+            self.0.push_str(row.trim());
+            self.0.push('\n');
+        }
+    }
+
+    /// Writes them below the target folder, if there are any, and to the documents if that is asked for.
+    pub(super) fn write(&self, to_docs: bool) -> Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let text = format!("{INTRODUCTION}{}", self.0);
+        let mut files = vec![sh::root().join(TARGET_DIR).join("accuracy.md")];
+        if to_docs {
+            files.push(sh::root().join("docs/accuracy.md"));
+        }
+        for file in files {
+            fs::write(&file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+            println!("vm: wrote {}", file.display());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_picked_out_of_the_console() {
+        let mut tables = Tables::default();
+        for line in [
+            "PLAN a b",
+            "TABLE",
+            "TABLE ## Linux 6.1\r",
+            "    people see this",
+            "TABLE | spin | 200 |",
+        ] {
+            tables.line(line);
+        }
+        assert_eq!(tables.0, "\n## Linux 6.1\n| spin | 200 |\n");
+    }
+}
