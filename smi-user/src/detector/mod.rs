@@ -135,7 +135,7 @@ pub enum Choice {
 fn detectors() -> [Box<dyn Detector>; 3] {
     [
         Box::new(spin::Spin),
-        Box::new(osnoise::Osnoise),
+        Box::new(osnoise::Osnoise { estimate: false }),
         Box::new(hwlat::Hwlat { from_buffer: false }),
     ]
 }
@@ -148,7 +148,7 @@ pub fn choose(choice: Choice) -> Result<(Box<dyn Detector>, String)> {
     let detector: Box<dyn Detector> = match choice {
         Choice::Auto | Choice::All => return best(),
         Choice::Spin => Box::new(spin::Spin),
-        Choice::Osnoise => Box::new(osnoise::Osnoise),
+        Choice::Osnoise => Box::new(osnoise::Osnoise { estimate: false }),
         Choice::Hwlat => Box::new(hwlat::Hwlat { from_buffer: false }),
         Choice::HwlatBuffer => Box::new(hwlat::Hwlat { from_buffer: true }),
     };

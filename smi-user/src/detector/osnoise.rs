@@ -3,6 +3,8 @@
 //! From 6.1 on the tracer can keep interrupts off while it samples (`OSNOISE_IRQ_DISABLE`); what is left is hardware's.
 //! Before, the time of interrupts, softirqs and threads is taken off what it reports, which leaves an estimate.
 
+use std::{path::Path, time::Duration};
+
 use anyhow::Result;
 use smi_common::TracerLayout;
 
@@ -12,7 +14,10 @@ use super::{
 };
 use crate::{
     bpf::Bpf,
-    kernel::{cpus::CpuList, tracefs},
+    kernel::{
+        cpus::CpuList,
+        tracefs::{self, TracefsError},
+    },
     settings::{Mode, Settings},
 };
 
@@ -21,12 +26,47 @@ const TRACER: &str = "osnoise";
 /// Tracers that share osnoise's settings and threads.
 const RIVALS: [&str; 2] = [TRACER, "timerlat"];
 
-/// The option that keeps interrupts off.
+/// The tracer's options, absent on 5.15.
+const OPTIONS: &str = "osnoise/options";
+
+/// The option that keeps interrupts off, and the one without which nothing samples.
 const IRQ_DISABLE: &str = "OSNOISE_IRQ_DISABLE";
+const WORKLOAD: &str = "OSNOISE_WORKLOAD";
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
-pub struct Osnoise;
+pub struct Osnoise {
+    /// Leave interrupts on and estimate, even where the tracer can keep them off.
+    pub estimate: bool,
+}
+
+impl Osnoise {
+    /// The tracer's options, as they are set; `None` where it has none, as on 5.15.
+    fn options(tracing: &Path) -> Result<Option<String>, TracefsError> {
+        let options = tracing.join(OPTIONS);
+        // Where it is there and cannot be read, nothing may be concluded about interrupts.
+        options
+            .exists()
+            .then(|| tracefs::read(&options))
+            .transpose()
+    }
+
+    /// Whether interrupts stay on, because the tracer cannot keep them off or is not to.
+    fn estimates(self, options: Option<&str>) -> bool {
+        self.estimate
+            || options
+                .is_none_or(|options| !has(options, IRQ_DISABLE) && !has(options, &no(IRQ_DISABLE)))
+    }
+}
+
+fn has(options: &str, option: &str) -> bool {
+    options.split_whitespace().any(|word| word == option)
+}
+
+/// How the kernel writes an option that is off.
+fn no(option: &str) -> String {
+    format!("NO_{option}")
+}
 
 impl Detector for Osnoise {
     fn name(&self) -> &'static str {
@@ -41,8 +81,13 @@ impl Detector for Osnoise {
         Mode::PerCpu
     }
 
-    fn irqs_off(&self, settings: &Settings) -> std::time::Duration {
-        settings.width
+    fn irqs_off(&self, settings: &Settings) -> Duration {
+        let options = tracefs::mounted().and_then(|tracing| Self::options(&tracing).ok().flatten());
+        if self.estimates(options.as_deref()) {
+            Duration::ZERO
+        } else {
+            settings.width
+        }
     }
 
     fn scheduling(&self, _settings: &Settings) -> String {
@@ -57,31 +102,18 @@ impl Detector for Osnoise {
         );
         let mut tracer = Tracer::begin(TRACER, &RIVALS)?;
         let online = CpuList::online()?;
-        let options = tracer.tracing.join("osnoise/options");
-        // Absent on 5.15. Where it is there and cannot be read, nothing may be concluded about interrupts.
-        let offered = if options.exists() {
-            tracefs::read(&options)?
-        } else {
-            String::new()
-        };
-        let has = |option: &str| offered.split_whitespace().any(|word| word == option);
-        let disabled = format!("NO_{IRQ_DISABLE}");
-        let irqs_off = has(IRQ_DISABLE) || has(&disabled);
-
+        let options = Self::options(&tracer.tracing)?;
+        let estimate = self.estimates(options.as_deref());
         let layout = TracerLayout {
-            osnoise_subtract: u64::from(!irqs_off),
+            osnoise_subtract: u64::from(estimate),
             ..tracer::turns_layout("osnoise/", settings)
         };
         tracer::reset(bpf, &tracer.tracing, layout, settings)?;
         bpf.attach_raw_tracepoint("osnoise_sample", "sample_threshold")?;
         bpf.attach_raw_tracepoint("osnoise_nmi", "nmi_noise")?;
-        if irqs_off {
-            // First a bearable runtime, then interrupts off: by default it runs all the time.
-            tracer.set_timing("osnoise/runtime_us", "osnoise/period_us", settings)?;
-            if has(&disabled) {
-                tracer.changes.write(&options, IRQ_DISABLE, disabled)?;
-            }
-        } else {
+        // First a bearable runtime, then interrupts off: by default it runs all the time.
+        tracer.set_timing("osnoise/runtime_us", "osnoise/period_us", settings)?;
+        if estimate {
             for (program, event) in [
                 ("osnoise_irq", "irq_noise"),
                 ("osnoise_softirq", "softirq_noise"),
@@ -89,19 +121,26 @@ impl Detector for Osnoise {
             ] {
                 bpf.attach_raw_tracepoint(program, event)?;
             }
-            tracer.set_timing("osnoise/runtime_us", "osnoise/period_us", settings)?;
             tracer.warnings.push(
-                "this kernel's osnoise tracer cannot keep interrupts off: gaps are estimates, what it reports less \
-                 the interrupts, softirqs and threads it saw"
+                "the osnoise tracer leaves interrupts on: gaps are estimates, what it reports less the interrupts, \
+                 softirqs and threads it saw"
                     .to_owned(),
             );
         }
-        if has("NO_OSNOISE_WORKLOAD") {
-            tracer.changes.write(
-                &options,
-                "OSNOISE_WORKLOAD",
-                "NO_OSNOISE_WORKLOAD".to_owned(),
-            )?;
+        // Each is changed only where it is there and not as it should be.
+        for (option, on) in [(IRQ_DISABLE, !estimate), (WORKLOAD, true)] {
+            let (wanted, other) = if on {
+                (option.to_owned(), no(option))
+            } else {
+                (no(option), option.to_owned())
+            };
+            if options
+                .as_deref()
+                .is_some_and(|options| has(options, &other))
+            {
+                let path = tracer.tracing.join(OPTIONS);
+                tracer.changes.write(&path, &wanted, other)?;
+            }
         }
         for stop in ["stop_tracing_us", "stop_tracing_total_us"] {
             let path = tracer.tracing.join("osnoise").join(stop);

@@ -66,6 +66,7 @@ const TESTS: &[Test] = tests! {
     tracers::hwlat_by_breakpoint_agrees_with_the_trace_buffer on [Rt];
     tracers::hwlat_by_buffer_agrees_with_the_trace_buffer on [Rt];
     tracers::osnoise_tells_smis on [Rt];
+    tracers::osnoise_with_interrupts_on_estimates_smis on [Rt];
     accuracy::every_detector_sees_known_smis_as_long_as_they_are on [Rt];
     silence::no_detector_sees_a_gap_where_there_is_none on [Exact];
 };

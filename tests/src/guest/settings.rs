@@ -92,6 +92,23 @@ fn refused(args: &[&str]) -> String {
     said
 }
 
+/// Settings for a detector that runs in this process.
+pub(super) fn of_cpu_1(width: Duration, window: Duration) -> Settings {
+    let online = CpuList::online().expect("online CPUs");
+    let wanted = Wanted {
+        threshold: Duration::from_micros(51),
+        width,
+        window,
+        irqs_off_max: Duration::from_millis(1),
+        mode: Mode::PerCpu,
+        cpus: Some("1".parse().expect("a list")),
+        rt_priority: 1,
+        records_per_s: 100_000,
+        force: false,
+    };
+    Settings::check(wanted, &online, &online).expect("sound settings")
+}
+
 pub(super) fn the_kernel_has_the_settings_that_were_asked_for() {
     let before = settings();
     for (mode, mask) in [("per-cpu", "1"), ("round-robin", "0-1"), ("none", "0")] {
@@ -185,21 +202,8 @@ pub(super) fn settings_are_back_after_a_panic() {
     for (name, choice) in [("hwlat", Choice::Hwlat), ("osnoise", Choice::Osnoise)] {
         let panicked = thread::spawn(move || {
             let (detector, _) = detector::choose(choice).expect(name);
-            let cpus = CpuList::online().expect("online CPUs");
-            let wanted = Wanted {
-                threshold: Duration::from_micros(51),
-                width: Duration::from_millis(21),
-                window: Duration::from_millis(301),
-                irqs_off_max: Duration::from_millis(1),
-                mode: Mode::PerCpu,
-                cpus: None,
-                rt_priority: 1,
-                records_per_s: 100,
-                force: false,
-            };
-            let settings = Settings::check(wanted, &cpus, &cpus).expect("settings");
-            let highest = cpus.highest().expect("a CPU");
-            let mut bpf = Bpf::load(highest).expect("the object loads");
+            let settings = of_cpu_1(Duration::from_millis(21), Duration::from_millis(301));
+            let mut bpf = Bpf::load(1).expect("the object loads");
             let running = detector.start(&mut bpf, &settings).expect("it starts");
             assert_eq!(read("instances/smilat/current_tracer"), name);
             // Whatever lies below must hold no lock on what a panic has to undo.
