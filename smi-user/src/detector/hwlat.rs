@@ -57,7 +57,14 @@ impl Detector for Hwlat {
         let mut tracer = Tracer::begin(TRACER, &[TRACER])?;
         let format = Format::of(&tracer.tracing, "ftrace/hwlat")?;
         let layout = layout(&format, settings)?;
-        tracer::reset(bpf, &tracer.tracing, layout, settings)?;
+        // A breakpoint's program runs as an NMI does, and so does not wait for the ring buffer's lock.
+        tracer::reset(
+            bpf,
+            &tracer.tracing,
+            layout,
+            settings,
+            settings.records_per_s,
+        )?;
         let online = CpuList::online()?;
         let breakpoints = if self.from_buffer {
             None

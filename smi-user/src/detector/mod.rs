@@ -5,6 +5,7 @@ pub mod osnoise;
 pub mod spin;
 
 mod away;
+mod records;
 mod tracer;
 
 use std::time::Duration;

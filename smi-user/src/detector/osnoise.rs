@@ -9,7 +9,7 @@ use anyhow::Result;
 use smi_common::TracerLayout;
 
 use super::{
-    Availability, Detector, Running,
+    Availability, Detector, Running, records,
     tracer::{self, Source, Tracer, Tracing},
 };
 use crate::{
@@ -108,7 +108,9 @@ impl Detector for Osnoise {
             osnoise_subtract: u64::from(estimate),
             ..tracer::turns_layout("osnoise/", settings)
         };
-        tracer::reset(bpf, &tracer.tracing, layout, settings)?;
+        let (records_per_s, warning) = records::per_s(settings);
+        tracer.warnings.extend(warning);
+        tracer::reset(bpf, &tracer.tracing, layout, settings, records_per_s)?;
         bpf.attach_raw_tracepoint("osnoise_sample", "sample_threshold")?;
         bpf.attach_raw_tracepoint("osnoise_nmi", "nmi_noise")?;
         // First a bearable runtime, then interrupts off: by default it runs all the time.

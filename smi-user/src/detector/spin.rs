@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result, anyhow};
 use smi_common::{CpuStats, Knobs, buckets};
 
 use self::sampler::{Outcome, Route, Sampler, SamplerError, Shared, Timing, Windows};
-use super::{Availability, Detector, Noise, Running, away::Away};
+use super::{Availability, Detector, Noise, Running, away::Away, records};
 use crate::{
     bpf::Bpf,
     kernel::{
@@ -118,18 +118,8 @@ impl Spinning {
         };
         spinning.noise = spinning.measure_noise(bpf, program.as_fd())?;
         bpf.reset_stats()?;
-        let mut records_per_s = settings.records_per_s;
-        if settings.mode == Mode::PerCpu
-            && settings.cpus.len() > 1
-            && sleeping_ring_buffer(&release::release(), release::is_realtime())
-        {
-            records_per_s = 0;
-            spinning.warnings.push(
-                "single gaps are counted but not passed on: this kernel's BPF ring buffer may sleep when two CPUs write \
-                 at once, which an interrupt must not; watch one CPU at a time to have them"
-                    .to_owned(),
-            );
-        }
+        let (records_per_s, warning) = records::per_s(settings);
+        spinning.warnings.extend(warning);
         bpf.set_knobs(Knobs {
             threshold_ns: ns(settings.threshold),
             records_per_s,
@@ -240,13 +230,6 @@ impl Spinning {
             floor_ns: floor_ns(&each.histogram),
         })
     }
-}
-
-/// Whether the kernel's BPF ring buffer takes a lock that sleeps when another CPU holds it: with `PREEMPT_RT` before 6.12
-/// ("bpf: Use `raw_spinlock_t` in ringbuf", `kernel/bpf/ringbuf.c`; some older stable kernels have the fix, too).
-fn sleeping_ring_buffer(release: &str, realtime: bool) -> bool {
-    let version = Version::of_release(release);
-    realtime && version.is_some_and(|version| version < Version::new(6, 12))
 }
 
 /// Upper bound in ns of the bucket that holds the 99.99th percentile.
@@ -363,13 +346,6 @@ mod tests {
         assert_eq!(Some(floor_ns(&histogram)), buckets::upper_ns(3));
         histogram[20] = 11;
         assert_eq!(Some(floor_ns(&histogram)), buckets::upper_ns(20));
-    }
-
-    #[test]
-    fn old_realtime_kernels_have_a_ring_buffer_that_sleeps() {
-        assert!(sleeping_ring_buffer("6.1.0-56-rt-amd64", true));
-        assert!(!sleeping_ring_buffer("6.1.0-56-amd64", false));
-        assert!(!sleeping_ring_buffer("6.12.9-rt-amd64", true));
     }
 
     #[test]

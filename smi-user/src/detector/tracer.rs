@@ -202,18 +202,19 @@ pub(super) fn turns_layout(comm: &str, settings: &Settings) -> TracerLayout {
     }
 }
 
-/// Has the programs begin to count from nothing.
+/// Has the programs begin to count from nothing, and pass on `records_per_s` single gaps.
 pub(super) fn reset(
     bpf: &mut Bpf,
     tracing: &Path,
     layout: TracerLayout,
     settings: &Settings,
+    records_per_s: u64,
 ) -> Result<()> {
     bpf.set_tracer(layout)?;
     bpf.reset_stats()?;
     bpf.set_knobs(Knobs {
         threshold_ns: ns(settings.threshold),
-        records_per_s: settings.records_per_s,
+        records_per_s,
         interval: 1,
     })?;
     let switch = Format::of(tracing, "sched/sched_switch")?;
