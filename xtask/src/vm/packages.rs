@@ -187,7 +187,13 @@ fn once(dir: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let _removed = fs::remove_dir_all(&begun);
     }
     made?;
-    fs::rename(&begun, dir).with_context(|| format!("cannot make {}", dir.display()))
+    match fs::rename(&begun, dir) {
+        // Another checkout, which shares the cache, was faster.
+        Err(_) if dir.is_dir() => {
+            fs::remove_dir_all(&begun).with_context(|| format!("cannot remove {}", begun.display()))
+        }
+        renamed => renamed.with_context(|| format!("cannot make {}", dir.display())),
+    }
 }
 
 /// The newest package whose name matches `pattern`. Versions come and go on the mirrors, so none is fixed here.
@@ -372,6 +378,23 @@ mod tests {
         once(&dir, |begun| Ok(fs::write(begun.join("whole"), "")?)).expect("made");
         once(&dir, |_| bail!("made twice")).expect("made once");
         assert!(dir.join("whole").is_file());
+        fs::remove_dir_all(&dir).expect("removed");
+    }
+
+    #[test]
+    fn what_others_made_meanwhile_is_taken() {
+        let dir = std::env::temp_dir().join(format!("smilat-twice-{}", process::id()));
+        once(&dir, |begun| {
+            fs::write(begun.join("slow"), "")?;
+            fs::create_dir(&dir)?;
+            Ok(fs::write(dir.join("fast"), "")?)
+        })
+        .expect("made twice");
+        assert!(dir.join("fast").is_file());
+        assert!(
+            !dir.with_added_extension(format!("begun-{}", process::id()))
+                .exists()
+        );
         fs::remove_dir_all(&dir).expect("removed");
     }
 }
