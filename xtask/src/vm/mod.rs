@@ -3,6 +3,7 @@
 
 mod image;
 mod packages;
+mod peers;
 mod qemu;
 mod verdict;
 
@@ -81,6 +82,8 @@ struct Bench {
     kernel: Kernel,
     profile: Profile,
     set: &'static str,
+    /// Whether its tests run other people's detectors too.
+    peers: bool,
 }
 
 const BENCHES: [Bench; 4] = [
@@ -88,21 +91,25 @@ const BENCHES: [Bench; 4] = [
         kernel: Kernel::Stock6_1,
         profile: Profile::TwoCpus,
         set: "stock",
+        peers: false,
     },
     Bench {
         kernel: Kernel::Rt6_1,
         profile: Profile::TwoCpus,
         set: "rt",
+        peers: true,
     },
     Bench {
         kernel: Kernel::Rt6_12,
         profile: Profile::TwoCpus,
         set: "rt",
+        peers: true,
     },
     Bench {
         kernel: Kernel::Rt6_12,
         profile: Profile::Exact,
         set: "exact",
+        peers: false,
     },
 ];
 
@@ -119,7 +126,7 @@ fn shell(kernel: Kernel) -> Result<()> {
     let qemu = Qemu::find()?;
     let files = packages::kernel(kernel.pattern())?;
     let dir = folder(&format!("{}-shell", kernel.name()));
-    let initramfs = programs.initramfs(&files, &dir)?;
+    let initramfs = programs.initramfs(&files, &[], &dir)?;
     eprintln!("vm: Ctrl-A X ends this machine");
     Machine {
         qemu: &qemu,
@@ -166,7 +173,12 @@ fn run(bench: &Bench, programs: &Programs, qemu: &Qemu, only: Option<&str>) -> R
     let name = bench.kernel.name();
     let files = packages::kernel(bench.kernel.pattern())?;
     let dir = folder(&format!("{name}-{}", bench.set));
-    let initramfs = programs.initramfs(&files, &dir)?;
+    let peers = if bench.peers {
+        peers::trees()?
+    } else {
+        Vec::new()
+    };
+    let initramfs = programs.initramfs(&files, &peers, &dir)?;
     let machine = Machine {
         qemu,
         vmlinux: &files.vmlinux,
@@ -240,8 +252,8 @@ impl Programs {
         })
     }
 
-    /// Writes the initramfs for a kernel into `dir`.
-    fn initramfs(&self, kernel: &KernelFiles, dir: &Path) -> Result<PathBuf> {
+    /// Writes the initramfs for a kernel into `dir`, with the folders `trees` laid over each other in it.
+    fn initramfs(&self, kernel: &KernelFiles, trees: &[PathBuf], dir: &Path) -> Result<PathBuf> {
         let read =
             |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
         let mut initramfs = Initramfs::default();
@@ -257,6 +269,9 @@ impl Programs {
                 .and_then(|name| name.to_str())
                 .context("a module without a name")?;
             initramfs.file(&format!("modules/{name}"), &read(module)?);
+        }
+        for tree in trees {
+            initramfs.tree(tree)?;
         }
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let file = dir.join("initramfs");
