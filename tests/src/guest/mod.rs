@@ -9,6 +9,8 @@ pub mod smi;
 mod init;
 mod known_smis;
 mod measured;
+mod peers;
+mod settings;
 mod spin;
 mod symbols;
 mod tracers;
@@ -51,6 +53,8 @@ const TESTS: &[Test] = tests! {
     tracers::hwlat_by_breakpoint_agrees_with_the_trace_buffer on [Rt];
     tracers::hwlat_by_buffer_agrees_with_breakpoints on [Rt];
     tracers::osnoise_tells_smis on [Rt];
+    peers::rtla_hwnoise_counts_smis on [Rt];
+    peers::hwlatdetect_lists_windows_with_smis on [Rt];
     spin::nothing_is_seen_where_nothing_happens on [Exact];
 };
 

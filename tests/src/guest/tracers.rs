@@ -1,49 +1,21 @@
 //! The detectors that drive the kernel's own tracers: they tell what the tracers saw, and leave nothing behind.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Stdio, thread, time::Duration};
+use std::{fs, process::Stdio, thread, time::Duration};
 
 use smi_user::{
-    kernel::{sched, tracefs},
+    kernel::sched,
     model::{Gap, GapKind, Snapshot},
 };
 
-use super::{smi, watch::Watch};
+use super::{
+    settings::{Settings, TRACING},
+    smi,
+    watch::Watch,
+};
 use crate::{output, smilat, stderr, wait_until};
-
-const TRACING: &str = "/sys/kernel/tracing";
 
 /// SMIs fired while a detector watches, well inside the noise's reach.
 const LENGTH: Duration = Duration::from_millis(5);
-
-/// Everything that a detector may change, by path: contents of the settings, and the instances.
-fn settings() -> BTreeMap<String, String> {
-    let mut files = vec!["tracing_thresh".to_owned(), "current_tracer".to_owned()];
-    for folder in ["hwlat_detector", "osnoise"] {
-        let entries = fs::read_dir(Path::new(TRACING).join(folder)).expect(folder);
-        files.extend(entries.filter_map(|entry| {
-            let entry = entry.expect("an entry");
-            // 6.12 keeps its per-CPU files of timerlat in a folder there; they are no settings.
-            let is_setting = entry.file_type().expect("a type").is_file();
-            is_setting.then(|| format!("{folder}/{}", entry.file_name().to_string_lossy()))
-        }));
-    }
-    let mut all: BTreeMap<String, String> = files
-        .into_iter()
-        .map(|file| {
-            let text = tracefs::read(&Path::new(TRACING).join(&file)).expect(&file);
-            (file, text)
-        })
-        .collect();
-    let instances = fs::read_dir(Path::new(TRACING).join("instances")).expect("instances");
-    for instance in instances {
-        let name = instance.expect("an entry").file_name();
-        all.insert(
-            format!("instances/{}", name.to_string_lossy()),
-            String::new(),
-        );
-    }
-    all
-}
 
 /// Watches CPU 1 for half of the time with `detector` while SMIs hit it; returns what was told, and what `before_end`
 /// returned, which is called while the tracer still runs.
@@ -196,7 +168,7 @@ pub(super) fn osnoise_tells_smis() {
 }
 
 pub(super) fn settings_are_back_after_every_end() {
-    let before = settings();
+    let before = Settings::read();
     for detector in ["hwlat", "osnoise"] {
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGKILL] {
             let mut child = smilat()
@@ -215,7 +187,7 @@ pub(super) fn settings_are_back_after_every_end() {
             wait_until("the tracer", || {
                 fs::read_to_string(&tracer).is_ok_and(|text| text.trim() == detector)
             });
-            assert_ne!(settings(), before, "nothing was changed");
+            assert_ne!(Settings::read(), before, "nothing was changed");
             let second = output(smilat().args(["run", "--mode=per-cpu", "--detector", detector]));
             assert_eq!(second.status.code(), Some(2));
             let holder = format!("process {} ({detector} detector)", child.id());
@@ -226,7 +198,7 @@ pub(super) fn settings_are_back_after_every_end() {
             assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
             child.wait().expect("it ends");
             if signal == libc::SIGKILL {
-                assert_ne!(settings(), before, "SIGKILL leaves time to clean up?");
+                assert_ne!(Settings::read(), before, "SIGKILL leaves time to clean up?");
                 let restore = output(smilat().arg("restore"));
                 assert!(restore.status.success(), "{}", stderr(&restore));
                 println!(
@@ -234,7 +206,7 @@ pub(super) fn settings_are_back_after_every_end() {
                     String::from_utf8_lossy(&restore.stdout).replace('\n', "; ")
                 );
             }
-            assert_eq!(settings(), before, "{detector}, signal {signal}");
+            assert_eq!(Settings::read(), before, "{detector}, signal {signal}");
         }
     }
 }
