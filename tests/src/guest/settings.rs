@@ -11,8 +11,7 @@ use smi_user::kernel::tracefs;
 pub(super) const TRACING: &str = "/sys/kernel/tracing";
 
 /// Settings of the top instance, apart from the folders of the tracers.
-const FILES: [&str; 7] = [
-    "buffer_size_kb",
+const FILES: [&str; 6] = [
     "current_tracer",
     "trace_options",
     "tracing_cpumask",
@@ -22,6 +21,12 @@ const FILES: [&str; 7] = [
 ];
 
 /// Contents of the settings, to the byte, and an empty text for each instance; by path.
+///
+/// Two things are not among them that the first use of a tracer changes for good:
+/// - The threshold that hwlat takes when `tracing_thresh` is 0, which no file shows. It is the one that hwlat's last user
+///   left it with (`last_tracing_thresh` in `kernel/trace/trace_hwlat.c`).
+/// - `buffer_size_kb`, at first `7 (expanded: 1408)`. A tracer in the top instance lets the buffer grow to 1410 kB. In
+///   6.1 a tracer in any instance does away with the growing, and leaves the top one with 7 kB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Settings(BTreeMap<String, String>);
 
@@ -99,47 +104,43 @@ impl Settings {
             .collect()
     }
 
-    /// Has the machine be as it was when these were read, as far as it can be: a buffer that has grown stays so.
-    ///
-    /// # Panics
-    /// When a setting cannot be put back.
-    pub(super) fn put_back(&self) {
-        // A tracer and its instance come first: they may hold the others.
-        for change in self.changes(&Self::read()) {
-            if change.before.is_none() {
-                let tracer = path_of(&change.path).join("current_tracer");
-                tracefs::write(&tracer, "nop").expect("the tracer of an instance");
-                fs::remove_dir(path_of(&change.path)).expect("an instance");
+    /// Has the machine be as it was when these were read; returns what could not be put back.
+    pub(super) fn put_back(&self) -> Vec<Change> {
+        let changes = || self.changes(&Self::read());
+        // Tracers first: they hold on to their instances, and change thresholds and options as they end.
+        for change in changes() {
+            if change.path == "current_tracer" || change.before.is_none() {
+                change.undo();
             }
         }
-        let tracer = self.0["current_tracer"].trim();
-        tracefs::write(&path_of("current_tracer"), tracer).expect("current_tracer");
-        // A width is refused while the window is shorter: what was refused is tried again after the others.
-        for is_last in [false, true] {
-            for change in self.changes(&Self::read()) {
-                let Some(before) = &change.before else {
-                    continue;
-                };
-                if change.path == "buffer_size_kb" {
-                    continue;
-                }
-                let written = put_back(&change.path, before);
-                assert!(!is_last || written.is_ok(), "{change}: {written:?}");
+        // A width is refused as long as the window is shorter: what was refused is tried again.
+        changes().iter().for_each(Change::undo);
+        changes().iter().for_each(Change::undo);
+        changes()
+    }
+}
+
+impl Change {
+    /// Undoes it; where that fails, it shows by the setting.
+    fn undo(&self) {
+        let path = path_of(&self.path);
+        let write = |value: &str| {
+            let _written = tracefs::write(&path, value);
+        };
+        match &self.before {
+            None => {
+                let _stopped = tracefs::write(&path.join("current_tracer"), "nop");
+                let _removed = fs::remove_dir(&path);
             }
+            // One word at a time.
+            Some(words) if self.path.ends_with("options") => {
+                words.split_whitespace().for_each(write);
+            }
+            Some(text) => write(tracefs::chosen(text).unwrap_or(text.trim())),
         }
     }
 }
 
 fn path_of(file: &str) -> PathBuf {
     Path::new(TRACING).join(file)
-}
-
-fn put_back(file: &str, text: &str) -> Result<(), tracefs::TracefsError> {
-    let write = |value| tracefs::write(&path_of(file), value);
-    if file.ends_with("options") {
-        // One word at a time.
-        text.split_whitespace().try_for_each(write)
-    } else {
-        write(tracefs::chosen(text).unwrap_or(text.trim()))
-    }
 }
