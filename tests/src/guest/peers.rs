@@ -68,6 +68,7 @@ impl Tool {
             let child = tool.child.as_mut().expect("not waited for");
             if child.try_wait().expect("a status").is_some() || began.elapsed() > PATIENCE {
                 let output = tool.wait();
+                let _remaining = tool.found.put_back();
                 panic!("{command:?} does not watch: {output:?}");
             }
             thread::sleep(Duration::from_millis(10));
@@ -91,10 +92,12 @@ impl Tool {
     }
 
     fn wait(&mut self) -> Output {
-        let child = self.child.take().expect("waited for once");
-        let pid = libc::pid_t::try_from(child.id()).expect("a pid");
-        // SAFETY: the child was not waited for, so the number is still its own.
-        assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+        let mut child = self.child.take().expect("waited for once");
+        if child.try_wait().expect("a status").is_none() {
+            let pid = libc::pid_t::try_from(child.id()).expect("a pid");
+            // SAFETY: the child was not waited for, so the number is still its own.
+            assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+        }
         child.wait_with_output().expect("it ends")
     }
 }
@@ -128,8 +131,8 @@ pub(super) struct Sampling {
 pub(super) struct Hwnoise(Tool);
 
 /// What `rtla hwnoise` reports of a CPU: sums over the windows, from their `osnoise` records. No single gap can be told
-/// from them, neither when it came nor, but for the longest, how long it was; and the window that was under way at the
-/// end is not in them.
+/// from them, neither when it came nor, but for the longest, how long it was. The window under way at the end is not in
+/// them.
 #[derive(Clone, Debug)]
 pub(super) struct HwnoiseReport {
     /// Windows.
@@ -142,7 +145,7 @@ pub(super) struct HwnoiseReport {
     pub(super) max_window_us: u64,
     /// Longest gap, in microseconds, rounded down.
     pub(super) max_single_us: u64,
-    /// Gaps of the threshold and more that no interrupt or thread explains: those of hardware.
+    /// Gaps of the threshold and more that no interrupt or thread explains: those of hardware, or of a hypervisor.
     pub(super) hardware: u64,
     /// NMIs that came while it sampled, gap or not.
     pub(super) nmis: u64,

@@ -14,8 +14,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::packages;
 use crate::sh;
 
-/// Names the one series of which rtla is known to be these source files and nothing else: later ones need a BPF
-/// compiler.
+/// The one series whose rtla is known to be made of these source files and nothing else.
 const SOURCE_PACKAGE: &str = r"^linux-source-6\.12$";
 const RTLA_SOURCE: &str = "tools/tracing/rtla/src";
 const RTLA_LIBRARIES: [&str; 2] = ["libtracefs-dev", "libtraceevent-dev"];
