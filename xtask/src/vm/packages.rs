@@ -215,7 +215,14 @@ pub(super) fn newest(pattern: &str) -> Result<String> {
 
 /// The version of a package that would be downloaded.
 pub(super) fn version(package: &str) -> Result<String> {
-    let shown = sh::read(Command::new("apt-cache").args(["show", "--no-all-versions", package]))?;
+    need_apt()?;
+    let show = || sh::read(Command::new("apt-cache").args(["show", "--no-all-versions", package]));
+    let shown = if let Ok(shown) = show() {
+        shown
+    } else {
+        update()?;
+        show()?
+    };
     shown
         .lines()
         .find_map(|line| line.strip_prefix("Version: "))

@@ -15,7 +15,7 @@ use super::packages;
 use crate::sh;
 
 /// The one series whose rtla is known to be made of these source files and nothing else.
-const SOURCE_PACKAGE: &str = r"^linux-source-6\.12$";
+const SOURCE_PACKAGE: &str = "linux-source-6.12";
 const RTLA_SOURCE: &str = "tools/tracing/rtla/src";
 const RTLA_LIBRARIES: [&str; 2] = ["libtracefs-dev", "libtraceevent-dev"];
 
@@ -45,12 +45,11 @@ pub(super) fn trees() -> Result<Vec<PathBuf>> {
 
 /// The tree with a static `/usr/bin/rtla`. A newer kernel source in the package lists makes it anew.
 fn rtla() -> Result<PathBuf> {
-    let package = packages::newest(SOURCE_PACKAGE)?;
-    let version = packages::version(&package)?;
+    let version = packages::version(SOURCE_PACKAGE)?;
     let tree = packages::cache()?.join(format!("rtla-{version}"));
     packages::once(&tree, |tree| {
         let work = tree.join("work");
-        let source = unpack_rtla(&package, &work)?;
+        let source = unpack_rtla(&work)?;
         let program = tree.join("usr/bin/rtla");
         fs::create_dir_all(tree.join("usr/bin"))?;
         compile_rtla(&source, &version, &work, &program)?;
@@ -60,13 +59,13 @@ fn rtla() -> Result<PathBuf> {
 }
 
 /// The folder of rtla's source, with the libraries unpacked into `work`.
-fn unpack_rtla(package: &str, work: &Path) -> Result<PathBuf> {
+fn unpack_rtla(work: &Path) -> Result<PathBuf> {
     fs::create_dir_all(work)?;
     packages::unpack(&RTLA_LIBRARIES.map(str::to_owned), work)?;
-    let debs = packages::download(&[package.to_owned()], work)?;
+    let debs = packages::download(&[SOURCE_PACKAGE.to_owned()], work)?;
     let deb = debs.first().context("nothing was downloaded")?;
-    eprintln!("setup: taking rtla out of {package} (half a minute, once)");
-    let archive = format!("usr/src/{package}.tar.xz");
+    eprintln!("setup: taking rtla out of {SOURCE_PACKAGE} (half a minute, once)");
+    let archive = format!("usr/src/{SOURCE_PACKAGE}.tar.xz");
     packages::extract(deb, work, &[format!("./{archive}")])?;
     fs::remove_file(deb)?;
     sh::run(
@@ -77,7 +76,7 @@ fn unpack_rtla(package: &str, work: &Path) -> Result<PathBuf> {
             .arg(work)
             .args(["--wildcards", &format!("*/{RTLA_SOURCE}/*")]),
     )?;
-    Ok(work.join(package).join(RTLA_SOURCE))
+    Ok(work.join(SOURCE_PACKAGE).join(RTLA_SOURCE))
 }
 
 /// Compiles rtla by hand: its Makefile probes for what is known to be there, by the whole build system of the kernel.
