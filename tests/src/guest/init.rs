@@ -22,7 +22,9 @@ pub(super) fn mount_all() -> io::Result<()> {
     mount(c"proc", c"/proc")?;
     mount(c"sysfs", c"/sys")?;
     mount(c"devtmpfs", c"/dev")?;
-    mount(c"tracefs", c"/sys/kernel/tracing")
+    mount(c"tracefs", c"/sys/kernel/tracing")?;
+    // hwlatdetect goes to the tracers by this one.
+    mount(c"debugfs", c"/sys/kernel/debug")
 }
 
 fn mount(kind: &CStr, at: &CStr) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! The detectors that drive the kernel's own tracers set what they were asked to, and leave nothing behind.
 
-use std::{collections::BTreeMap, fs, os::fd::AsFd as _, path::Path, thread, time::Duration};
+use std::{fs, os::fd::AsFd as _, path::Path, thread, time::Duration};
 
 use smi_user::{
     bpf::Bpf,
@@ -9,46 +9,17 @@ use smi_user::{
     settings::{Mode, Settings, Wanted},
 };
 
-use super::watch::Watch;
+use super::{
+    state::{State, TRACING},
+    watch::Watch,
+};
 use crate::{output, smilat, stderr};
-
-pub(super) const TRACING: &str = "/sys/kernel/tracing";
 
 /// The instance that smilat makes.
 const INSTANCE: &str = "instances/smilat";
 
 /// The detectors that change settings.
 const DETECTORS: [&str; 2] = ["hwlat", "osnoise"];
-
-/// Everything that a detector may change, by path: contents of the settings, and the instances.
-pub(super) fn settings() -> BTreeMap<String, String> {
-    let mut files = vec!["tracing_thresh".to_owned(), "current_tracer".to_owned()];
-    for folder in ["hwlat_detector", "osnoise"] {
-        let entries = fs::read_dir(Path::new(TRACING).join(folder)).expect(folder);
-        files.extend(entries.filter_map(|entry| {
-            let entry = entry.expect("an entry");
-            // 6.12 keeps its per-CPU files of timerlat in a folder there; they are no settings.
-            let is_setting = entry.file_type().expect("a type").is_file();
-            is_setting.then(|| format!("{folder}/{}", entry.file_name().to_string_lossy()))
-        }));
-    }
-    let mut all: BTreeMap<String, String> = files
-        .into_iter()
-        .map(|file| {
-            let text = tracefs::read(&Path::new(TRACING).join(&file)).expect(&file);
-            (file, text)
-        })
-        .collect();
-    let instances = fs::read_dir(Path::new(TRACING).join("instances")).expect("instances");
-    for instance in instances {
-        let name = instance.expect("an entry").file_name();
-        all.insert(
-            format!("instances/{}", name.to_string_lossy()),
-            String::new(),
-        );
-    }
-    all
-}
 
 fn in_tracing(file: &str) -> std::path::PathBuf {
     Path::new(TRACING).join(file)
@@ -110,7 +81,7 @@ pub(super) fn of_cpu_1(width: Duration, window: Duration) -> Settings {
 }
 
 pub(super) fn the_kernel_has_the_settings_that_were_asked_for() {
-    let before = settings();
+    let before = State::read();
     for (mode, mask) in [("per-cpu", "1"), ("round-robin", "0-1"), ("none", "0")] {
         let (mode_asked, cpus) = (format!("--mode={mode}"), format!("--cpus={mask}"));
         let watch = Watch::start(&[
@@ -133,7 +104,7 @@ pub(super) fn the_kernel_has_the_settings_that_were_asked_for() {
         let set = read("instances/smilat/tracing_cpumask");
         assert_eq!(u64::from_str_radix(&set, 16), Ok(bits), "{set}");
         watch.finish();
-        assert_eq!(settings(), before);
+        assert_eq!(State::read(), before);
     }
     let watch = watch("osnoise");
     assert_eq!(read("osnoise/runtime_us"), "21000");
@@ -144,37 +115,37 @@ pub(super) fn the_kernel_has_the_settings_that_were_asked_for() {
     let on = |option| options.split_whitespace().any(|word| word == option);
     assert!(on("OSNOISE_IRQ_DISABLE"), "{options}");
     watch.finish();
-    assert_eq!(settings(), before);
+    assert_eq!(State::read(), before);
 }
 
 pub(super) fn settings_are_back_after_every_end() {
-    let before = settings();
+    let before = State::read();
     for (detector, signals) in [
         ("hwlat", [libc::SIGINT, libc::SIGTERM]),
         ("osnoise", [libc::SIGTERM, libc::SIGHUP]),
     ] {
         for signal in signals {
             let watch = watch(detector);
-            assert_ne!(settings(), before, "nothing was changed");
+            assert_ne!(State::read(), before, "nothing was changed");
             let holder = format!("process {} ({detector} detector)", watch.id());
             let said = refused(&["--detector", detector]);
             assert!(said.contains(&holder), "{said}");
             watch.signal(signal);
             let told = watch.ended();
             assert!(told.status.success(), "{}: {}", told.status, told.words);
-            assert_eq!(settings(), before, "{detector}, signal {signal}");
+            assert_eq!(State::read(), before, "{detector}, signal {signal}");
         }
     }
 }
 
 pub(super) fn what_a_kill_leaves_is_put_back_by_restore_and_by_the_next_start() {
-    let before = settings();
+    let before = State::read();
     let killed = |detector| {
         let watch = watch(detector);
         watch.signal(libc::SIGKILL);
         // Waits until it is gone.
         drop(watch);
-        assert_ne!(settings(), before, "SIGKILL leaves time to clean up?");
+        assert_ne!(State::read(), before, "SIGKILL leaves time to clean up?");
     };
     for (detector, next) in [("hwlat", "osnoise"), ("osnoise", "hwlat")] {
         killed(detector);
@@ -182,7 +153,7 @@ pub(super) fn what_a_kill_leaves_is_put_back_by_restore_and_by_the_next_start() 
         assert!(restore.status.success(), "{}", stderr(&restore));
         let said = String::from_utf8_lossy(&restore.stdout);
         println!("    {}", said.trim().replace('\n', "; "));
-        assert_eq!(settings(), before, "{detector}, restored");
+        assert_eq!(State::read(), before, "{detector}, restored");
 
         killed(detector);
         let told = watch(next).end();
@@ -192,13 +163,13 @@ pub(super) fn what_a_kill_leaves_is_put_back_by_restore_and_by_the_next_start() 
             "{}",
             told.words
         );
-        assert_eq!(settings(), before, "{detector}, then {next}");
+        assert_eq!(State::read(), before, "{detector}, then {next}");
     }
 }
 
 /// The detector at work in this very process, whose thread panics.
 pub(super) fn settings_are_back_after_a_panic() {
-    let before = settings();
+    let before = State::read();
     for (name, choice) in [("hwlat", Choice::Hwlat), ("osnoise", Choice::Osnoise)] {
         let panicked = thread::spawn(move || {
             let (detector, _) = detector::choose(choice).expect(name);
@@ -213,12 +184,12 @@ pub(super) fn settings_are_back_after_a_panic() {
         .join();
         let said = panicked.expect_err("a panic");
         assert_eq!(said.downcast_ref(), Some(&"as it should"), "another panic");
-        assert_eq!(settings(), before, "{name}");
+        assert_eq!(State::read(), before, "{name}");
     }
 }
 
 pub(super) fn a_tracer_at_work_elsewhere_is_left_alone() {
-    let before = settings();
+    let before = State::read();
     fs::create_dir(in_tracing("instances/other")).expect("an instance");
     for (folder, file) in [
         ("", "current_tracer"),
@@ -227,21 +198,21 @@ pub(super) fn a_tracer_at_work_elsewhere_is_left_alone() {
         for name in DETECTORS {
             // By default it runs all the time, interrupts on.
             set(file, name);
-            let during = settings();
+            let during = State::read();
             let said = refused(&["--detector", name]);
             let told = format!("the {name} tracer is at work in {TRACING}{folder},");
             assert!(said.contains(&told), "{said}");
-            assert_eq!(settings(), during);
+            assert_eq!(State::read(), during);
             assert_eq!(read(file), name, "it was taken away");
             set(file, "nop");
         }
     }
     fs::remove_dir(in_tracing("instances/other")).expect("removed");
-    assert_eq!(settings(), before);
+    assert_eq!(State::read(), before);
 }
 
 pub(super) fn an_instance_left_over_is_removed_and_one_in_use_is_told() {
-    let before = settings();
+    let before = State::read();
     for name in DETECTORS {
         fs::create_dir(in_tracing(INSTANCE)).expect("an instance");
         set("instances/smilat/current_tracer", name);
@@ -252,7 +223,7 @@ pub(super) fn an_instance_left_over_is_removed_and_one_in_use_is_told() {
             "{}",
             told.words
         );
-        assert_eq!(settings(), before);
+        assert_eq!(State::read(), before);
     }
     fs::create_dir(in_tracing(INSTANCE)).expect("an instance");
     let open = fs::File::open(in_tracing("instances/smilat/trace_pipe")).expect("opened");
@@ -263,11 +234,11 @@ pub(super) fn an_instance_left_over_is_removed_and_one_in_use_is_told() {
     );
     drop(open);
     fs::remove_dir(in_tracing(INSTANCE)).expect("removed");
-    assert_eq!(settings(), before);
+    assert_eq!(State::read(), before);
 }
 
 pub(super) fn a_tracer_taken_away_ends_the_run_with_a_report() {
-    let before = settings();
+    let before = State::read();
     for name in DETECTORS {
         let watch = watch(name);
         set("instances/smilat/current_tracer", "nop");
@@ -276,7 +247,7 @@ pub(super) fn a_tracer_taken_away_ends_the_run_with_a_report() {
         assert!(told.words.contains(&said), "{}", told.words);
         assert_eq!(told.status.code(), Some(2));
         assert!(told.snapshots.last().is_some_and(|last| last.last));
-        assert_eq!(settings(), before, "{name}");
+        assert_eq!(State::read(), before, "{name}");
     }
 }
 

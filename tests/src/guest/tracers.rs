@@ -11,8 +11,8 @@ use smi_user::{
 };
 
 use super::{
-    settings::{self, TRACING},
-    smi,
+    settings, smi,
+    state::{State, TRACING},
     watch::Watch,
 };
 
@@ -226,7 +226,7 @@ pub(super) fn osnoise_tells_smis() {
 pub(super) fn osnoise_with_interrupts_on_estimates_smis() {
     const SMIS: u32 = 60;
     sched::set_affinity([0]).expect("affinity");
-    let before = settings::settings();
+    let before = State::read();
     let detector = Osnoise { estimate: true };
     let settings = settings::of_cpu_1(Duration::from_millis(15), Duration::from_millis(20));
     let mut bpf = Bpf::load(1).expect("the object loads");
@@ -255,5 +255,5 @@ pub(super) fn osnoise_with_interrupts_on_estimates_smis() {
         last.elapsed_ns / 1_000_000,
     );
     assert!(long >= SMIS as usize / 2, "{:?}", last.gaps);
-    assert_eq!(settings::settings(), before);
+    assert_eq!(State::read(), before);
 }

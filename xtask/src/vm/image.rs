@@ -1,6 +1,6 @@
 //! What QEMU boots: the uncompressed kernel out of a bzImage, and an initramfs.
 
-use std::io::Read as _;
+use std::{fs, io::Read as _, path::Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -86,6 +86,27 @@ impl Initramfs {
     /// Adds a file that can be executed; its folder must have been added.
     pub(super) fn file(&mut self, path: &str, content: &[u8]) {
         self.entry(path, PROGRAM, content);
+    }
+
+    /// Adds all that is in the folder `tree`. A folder that was added before may come again: the kernel takes it as it is.
+    pub(super) fn tree(&mut self, tree: &Path) -> Result<()> {
+        self.tree_at(tree, "")
+            .with_context(|| format!("cannot pack {}", tree.display()))
+    }
+
+    fn tree_at(&mut self, dir: &Path, prefix: &str) -> Result<()> {
+        let mut entries = fs::read_dir(dir)?.collect::<Result<Vec<_>, _>>()?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            if entry.file_type()?.is_dir() {
+                self.folder(&path);
+                self.tree_at(&entry.path(), &format!("{path}/"))?;
+            } else {
+                self.file(&path, &fs::read(entry.path())?);
+            }
+        }
+        Ok(())
     }
 
     /// The archive.
@@ -185,13 +206,9 @@ mod tests {
         assert_eq!(refused(&cut), "the payload is cut off");
     }
 
-    #[test]
-    fn the_archive_is_made_of_aligned_entries() {
-        let mut initramfs = Initramfs::default();
-        initramfs.folder("bin");
-        initramfs.file("bin/a", b"hello");
-        let archive = initramfs.finish();
-        let mut rest = &archive[..];
+    /// Names, modes and contents in an archive.
+    fn entries(archive: &[u8]) -> Vec<(&str, usize, &[u8])> {
+        let mut rest = archive;
         let mut seen = Vec::new();
         while !rest.is_empty() {
             assert_eq!(&rest[..6], b"070701");
@@ -206,11 +223,38 @@ mod tests {
             seen.push((name, mode, &rest[content..content + size]));
             rest = &rest[(content + size).next_multiple_of(4)..];
         }
+        seen
+    }
+
+    #[test]
+    fn the_archive_is_made_of_aligned_entries() {
+        let mut initramfs = Initramfs::default();
+        initramfs.folder("bin");
+        initramfs.file("bin/a", b"hello");
         assert_eq!(
-            seen,
+            entries(&initramfs.finish()),
             [
                 ("bin", 0o040_755, &b""[..]),
                 ("bin/a", 0o100_755, b"hello"),
+                ("TRAILER!!!", 0, b"")
+            ]
+        );
+    }
+
+    #[test]
+    fn a_tree_is_packed_parents_first() {
+        let tree = std::env::temp_dir().join(format!("smilat-tree-{}", std::process::id()));
+        fs::create_dir_all(tree.join("usr/empty")).expect("made");
+        fs::write(tree.join("usr/file"), "hello").expect("written");
+        let mut initramfs = Initramfs::default();
+        initramfs.tree(&tree).expect("packed");
+        fs::remove_dir_all(&tree).expect("removed");
+        assert_eq!(
+            entries(&initramfs.finish()),
+            [
+                ("usr", 0o040_755, &b""[..]),
+                ("usr/empty", 0o040_755, b""),
+                ("usr/file", 0o100_755, b"hello"),
                 ("TRAILER!!!", 0, b"")
             ]
         );

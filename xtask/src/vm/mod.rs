@@ -4,6 +4,7 @@
 mod accuracy;
 mod image;
 mod packages;
+mod peers;
 mod qemu;
 mod verdict;
 
@@ -83,6 +84,8 @@ struct Bench {
     kernel: Kernel,
     profile: Profile,
     set: &'static str,
+    /// Whether its tests run other people's detectors too.
+    peers: bool,
 }
 
 const BENCHES: [Bench; 5] = [
@@ -90,26 +93,31 @@ const BENCHES: [Bench; 5] = [
         kernel: Kernel::Stock6_1,
         profile: Profile::TwoCpus,
         set: "stock",
+        peers: false,
     },
     Bench {
         kernel: Kernel::Rt6_1,
         profile: Profile::TwoCpus,
         set: "rt",
+        peers: true,
     },
     Bench {
         kernel: Kernel::Rt6_1,
         profile: Profile::Exact,
         set: "exact",
+        peers: false,
     },
     Bench {
         kernel: Kernel::Rt6_12,
         profile: Profile::TwoCpus,
         set: "rt",
+        peers: true,
     },
     Bench {
         kernel: Kernel::Rt6_12,
         profile: Profile::Exact,
         set: "exact",
+        peers: false,
     },
 ];
 
@@ -126,7 +134,7 @@ fn shell(kernel: Kernel) -> Result<()> {
     let qemu = Qemu::find()?;
     let files = packages::kernel(kernel.pattern())?;
     let dir = folder(&format!("{}-shell", kernel.name()));
-    let initramfs = programs.initramfs(&files, &dir)?;
+    let initramfs = programs.initramfs(&files, &[], &dir)?;
     eprintln!("vm: Ctrl-A X ends this machine");
     Machine {
         qemu: &qemu,
@@ -191,7 +199,12 @@ fn run(
     let name = bench.kernel.name();
     let files = packages::kernel(bench.kernel.pattern())?;
     let dir = folder(&format!("{name}-{}", bench.set));
-    let initramfs = programs.initramfs(&files, &dir)?;
+    let peers = if bench.peers {
+        peers::trees()?
+    } else {
+        Vec::new()
+    };
+    let initramfs = programs.initramfs(&files, &peers, &dir)?;
     let machine = Machine {
         qemu,
         vmlinux: &files.vmlinux,
@@ -267,8 +280,8 @@ impl Programs {
         })
     }
 
-    /// Writes the initramfs for a kernel into `dir`.
-    fn initramfs(&self, kernel: &KernelFiles, dir: &Path) -> Result<PathBuf> {
+    /// Writes the initramfs for a kernel into `dir`, with the folders `trees` laid over each other in it.
+    fn initramfs(&self, kernel: &KernelFiles, trees: &[PathBuf], dir: &Path) -> Result<PathBuf> {
         let read =
             |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
         let mut initramfs = Initramfs::default();
@@ -284,6 +297,9 @@ impl Programs {
                 .and_then(|name| name.to_str())
                 .context("a module without a name")?;
             initramfs.file(&format!("modules/{name}"), &read(module)?);
+        }
+        for tree in trees {
+            initramfs.tree(tree)?;
         }
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let file = dir.join("initramfs");

@@ -53,7 +53,7 @@ impl Qemu {
             let mut packages = to_install("qemu-system-x86")?;
             // A C library beside the dynamic linker of another one does not work; the system's is new enough.
             packages.retain(|package| package != "libc6");
-            unpack_packages(&packages, root)?;
+            unpack(&packages, root)?;
             Self::unpacked(root).major().map(drop)
         })?;
         Ok(Self::unpacked(&root))
@@ -159,9 +159,7 @@ fn unpack_kernel(package: &str, dir: &Path) -> Result<()> {
 /// A static busybox.
 pub(super) fn busybox() -> Result<PathBuf> {
     let root = cache()?.join("busybox");
-    once(&root, |root| {
-        unpack_packages(&["busybox-static".to_owned()], root)
-    })?;
+    once(&root, |root| unpack(&["busybox-static".to_owned()], root))?;
     ["bin/busybox", "usr/bin/busybox"]
         .iter()
         .map(|file| root.join(file))
@@ -169,13 +167,14 @@ pub(super) fn busybox() -> Result<PathBuf> {
         .with_context(|| format!("no busybox in {}", root.display()))
 }
 
-fn cache() -> Result<PathBuf> {
+/// Where all of this is kept.
+pub(super) fn cache() -> Result<PathBuf> {
     Ok(sh::cache()?.join("vm"))
 }
 
 /// Makes `dir` by `make`, unless it is there. `make` works in a folder beside it, so that what was begun and not
 /// finished is never taken for the whole.
-fn once(dir: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub(super) fn once(dir: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
@@ -187,11 +186,17 @@ fn once(dir: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let _removed = fs::remove_dir_all(&begun);
     }
     made?;
-    fs::rename(&begun, dir).with_context(|| format!("cannot make {}", dir.display()))
+    match fs::rename(&begun, dir) {
+        // Another checkout, which shares the cache, was faster.
+        Err(_) if dir.is_dir() => {
+            fs::remove_dir_all(&begun).with_context(|| format!("cannot remove {}", begun.display()))
+        }
+        renamed => renamed.with_context(|| format!("cannot make {}", dir.display())),
+    }
 }
 
 /// The newest package whose name matches `pattern`. Versions come and go on the mirrors, so none is fixed here.
-fn newest(pattern: &str) -> Result<String> {
+pub(super) fn newest(pattern: &str) -> Result<String> {
     need_apt()?;
     let search = || -> Result<Option<String>> {
         let found = sh::read(Command::new("apt-cache").args(["search", "--names-only", pattern]))?;
@@ -206,6 +211,23 @@ fn newest(pattern: &str) -> Result<String> {
     }
     update()?;
     search()?.with_context(|| format!("no Debian package matches {pattern}"))
+}
+
+/// The version of a package that would be downloaded.
+pub(super) fn version(package: &str) -> Result<String> {
+    need_apt()?;
+    let show = || sh::read(Command::new("apt-cache").args(["show", "--no-all-versions", package]));
+    let shown = if let Ok(shown) = show() {
+        shown
+    } else {
+        update()?;
+        show()?
+    };
+    shown
+        .lines()
+        .find_map(|line| line.strip_prefix("Version: "))
+        .map(str::to_owned)
+        .with_context(|| format!("apt-cache names no version of {package}:\n{shown}"))
 }
 
 /// The numbers in a package's name, by which versions compare.
@@ -245,7 +267,8 @@ fn to_install(package: &str) -> Result<Vec<String>> {
     Ok(packages)
 }
 
-fn unpack_packages(packages: &[String], root: &Path) -> Result<()> {
+/// Unpacks packages into `root`.
+pub(super) fn unpack(packages: &[String], root: &Path) -> Result<()> {
     for deb in download(packages, root)? {
         sh::run(Command::new("dpkg").arg("-x").arg(&deb).arg(root))?;
         fs::remove_file(deb)?;
@@ -254,7 +277,7 @@ fn unpack_packages(packages: &[String], root: &Path) -> Result<()> {
 }
 
 /// Downloads packages into `dir`; returns the files.
-fn download(packages: &[String], dir: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn download(packages: &[String], dir: &Path) -> Result<Vec<PathBuf>> {
     eprintln!("setup: downloading {}", packages.join(" "));
     let fetch = || {
         sh::run(
@@ -288,7 +311,7 @@ fn download(packages: &[String], dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Extracts the files of a package that match `wanted` into `dir`.
-fn extract(deb: &Path, dir: &Path, wanted: &[String]) -> Result<()> {
+pub(super) fn extract(deb: &Path, dir: &Path, wanted: &[String]) -> Result<()> {
     fs::create_dir_all(dir)?;
     let mut dpkg = Command::new("dpkg")
         .arg("--fsys-tarfile")
@@ -310,7 +333,8 @@ fn extract(deb: &Path, dir: &Path, wanted: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn walk(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+/// Adds all files under `dir` to `found`.
+pub(super) fn walk(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
@@ -372,6 +396,23 @@ mod tests {
         once(&dir, |begun| Ok(fs::write(begun.join("whole"), "")?)).expect("made");
         once(&dir, |_| bail!("made twice")).expect("made once");
         assert!(dir.join("whole").is_file());
+        fs::remove_dir_all(&dir).expect("removed");
+    }
+
+    #[test]
+    fn what_others_made_meanwhile_is_taken() {
+        let dir = std::env::temp_dir().join(format!("smilat-twice-{}", process::id()));
+        once(&dir, |begun| {
+            fs::write(begun.join("slow"), "")?;
+            fs::create_dir(&dir)?;
+            Ok(fs::write(dir.join("fast"), "")?)
+        })
+        .expect("made twice");
+        assert!(dir.join("fast").is_file());
+        assert!(
+            !dir.with_added_extension(format!("begun-{}", process::id()))
+                .exists()
+        );
         fs::remove_dir_all(&dir).expect("removed");
     }
 }
