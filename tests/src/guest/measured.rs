@@ -55,6 +55,7 @@ pub(super) fn overlap(a: &Range<SystemTime>, b: &Range<SystemTime>) -> Option<Du
 pub(super) struct Comparison {
     asked_ns: u64,
     seen: Vec<Seen>,
+    missed: usize,
     empty_ns: Vec<u64>,
     noise_ns: Vec<u64>,
 }
@@ -65,6 +66,7 @@ impl Comparison {
         Self {
             asked_ns: asked.as_nanos() as u64,
             seen: Vec::new(),
+            missed: 0,
             empty_ns: Vec::new(),
             noise_ns: Vec::new(),
         }
@@ -73,6 +75,11 @@ impl Comparison {
     /// Adds an SMI of the length asked for.
     pub(super) fn seen(&mut self, seen: Seen) {
         self.seen.push(seen);
+    }
+
+    /// Adds an SMI of the length asked for that was not seen.
+    pub(super) fn missed(&mut self) {
+        self.missed += 1;
     }
 
     /// Adds an SMI that does nothing, which may have been too short to be seen.
@@ -99,8 +106,8 @@ impl Comparison {
         "the longest",
     ];
 
-    /// A row of the table; `missed` SMIs of the length asked for were not seen.
-    pub(super) fn row(&self, missed: usize) -> String {
+    /// A row of the table.
+    pub(super) fn row(&self) -> String {
         let mut excess_ns: Vec<u64> = self.seen.iter().map(|seen| seen.excess_ns()).collect();
         excess_ns.sort_unstable();
         let close = excess_ns.partition_point(|ns| ns * 20 <= self.asked_ns);
@@ -110,7 +117,7 @@ impl Comparison {
             .iter()
             .filter(|ns| **ns > THRESHOLD.as_nanos() as u64);
         let cells = [
-            (self.seen.len() + missed).to_string(),
+            (self.seen.len() + self.missed).to_string(),
             self.seen.len().to_string(),
             close.to_string(),
             us(quantile(&excess_ns, 0.5)),

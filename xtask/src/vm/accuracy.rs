@@ -29,7 +29,8 @@ in the same machine, the same SMIs for all.
 - Two controls of the same run show how much of that is the host's doing: *empty SMIs over 1 ms* lasted no time at all
   by the handler's reading, and *gaps without an SMI* are the emulator's own. On a machine that counts instructions
   instead of time, no detector sees a gap of 10 us in a minute (a test).
-- `rtla hwnoise` tells sums only: *seen* is its count of hardware noise, which counts gaps without an SMI too.
+- `rtla hwnoise` tells sums only: *seen* is its count of hardware noise above 4 ms, whatever made it, and *longer by* the
+  difference of the means.
 - `hwlatdetect` reads the records ten times a second and keeps the first; the SMIs are 100 ms apart and more.
 ";
 
