@@ -14,7 +14,7 @@ use smi_common::TracerLayout;
 use self::{breakpoints::Breakpoints, pipe::Pipes};
 use super::{
     Availability, Detector, Running,
-    tracer::{self, Tracer, Tracing},
+    tracer::{self, Tracer, Tracing, whole_us},
 };
 use crate::{
     bpf::Bpf,
@@ -28,6 +28,9 @@ use crate::{
 };
 
 const TRACER: &str = "hwlat";
+
+/// Threshold in us of a tracer that was started without one (`DEFAULT_LAT_THRESHOLD`).
+const DEFAULT_US: &str = "10";
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +91,13 @@ impl Detector for Hwlat {
         let was = tracefs::read(&mask)?.trim_end().to_owned();
         tracer.changes.write(&mask, &mask_of(&settings.cpus), was)?;
         tracer.start(TRACER)?;
+        // The tracer remembers the threshold it was stopped with, for when it is next started without one
+        // (`hwlat_tracer_reset`). Undone first, this has it remember what it does from boot on.
+        let threshold = whole_us("--threshold", settings.threshold)?.to_string();
+        let path = tracer.tracing.join(tracer::THRESHOLD);
+        tracer
+            .changes
+            .write(&path, &threshold, DEFAULT_US.to_owned())?;
         if let Some(breakpoints) = breakpoints {
             let running = Tracing::new(TRACER, tracer, breakpoints, online, settings);
             return Ok(Box::new(running));

@@ -28,6 +28,9 @@ use crate::{
 /// Name of the instance.
 const INSTANCE: &str = "instances/smilat";
 
+/// The setting that all tracers' thresholds share, in us.
+pub(super) const THRESHOLD: &str = "tracing_thresh";
+
 /// The program that follows the turns of threads, by the offsets of `prev_comm` and `next_comm` in a record of
 /// `sched:sched_switch`.
 const TURNS: [(&str, u32, u32); 3] = [
@@ -117,7 +120,7 @@ impl Tracer {
     pub(super) fn set_threshold(&mut self, threshold: Duration) -> Result<()> {
         let us = whole_us("--threshold", threshold)?;
         self.changes
-            .set(self.tracing.join("tracing_thresh"), &us.to_string())?;
+            .set(self.tracing.join(THRESHOLD), &us.to_string())?;
         Ok(())
     }
 
@@ -234,7 +237,7 @@ pub(super) fn reset(
 }
 
 /// A time in whole microseconds, the only ones that tracers know.
-fn whole_us(option: &str, time: Duration) -> Result<u64> {
+pub(super) fn whole_us(option: &str, time: Duration) -> Result<u64> {
     let ns = ns(time);
     ensure!(
         ns >= 1_000 && ns.is_multiple_of(1_000),

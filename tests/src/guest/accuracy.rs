@@ -28,7 +28,7 @@ const WINDOW: Duration = Duration::from_millis(40);
 const INSIDE: usize = 200;
 
 /// Where a CPU is while a tracer samples it: in its loop, or in the clock that the loop reads.
-const TRACER_LOOP: [&str; 10] = [
+const TRACER_LOOP: [&str; 11] = [
     // hwlat's, with what the compiler put into it.
     "kthread_fn",
     "kthread_per_cpu_fn",
@@ -36,6 +36,7 @@ const TRACER_LOOP: [&str; 10] = [
     // osnoise's.
     "run_osnoise",
     "osnoise_main",
+    "kthread_should_stop",
     "rcu_momentary_eqs",
     // The clock's.
     "trace_clock_local",
@@ -62,8 +63,14 @@ impl Fired {
     }
 }
 
+/// From one SMI to the next, at least: one in a window at most.
+const APART: Duration = Duration::from_millis(50);
+
+/// The same for hwlatdetect, which takes one record each 100 ms.
+const FAR_APART: Duration = Duration::from_millis(100);
+
 /// Fires at CPU 1 until [`INSIDE`] long SMIs have come inside of what `functions` are, every ninth one without a length.
-fn inject(symbols: &Symbols, functions: &[&str]) -> Vec<Fired> {
+fn inject(symbols: &Symbols, functions: &[&str], apart: Duration) -> Vec<Fired> {
     sched::set_affinity([0]).expect("affinity");
     let mut fired: Vec<Fired> = Vec::new();
     let mut elsewhere: BTreeMap<String, u32> = BTreeMap::new();
@@ -75,9 +82,8 @@ fn inject(symbols: &Symbols, functions: &[&str]) -> Vec<Fired> {
             fired.len()
         );
         let number = fired.len() as u64;
-        // Far enough apart for a window to have one at most, and for hwlatdetect, which takes one record each 100 ms;
-        // not at a fixed distance, which might keep step with the windows.
-        thread::sleep(Duration::from_millis(100 + number * 37 % 40));
+        // Not at a fixed distance, which might keep step with the windows.
+        thread::sleep(apart + Duration::from_millis(number * 37 % 40));
         let is_long = !number.is_multiple_of(9);
         smi::set_length(if is_long { LENGTH } else { Duration::ZERO });
         let handler = smi::handler_count();
@@ -102,7 +108,6 @@ fn inject(symbols: &Symbols, functions: &[&str]) -> Vec<Fired> {
             is_inside,
         });
     }
-    println!("    interrupts off elsewhere: {elsewhere:?}");
     fired
 }
 
@@ -213,7 +218,7 @@ fn smilat(symbols: &Symbols, name: &str, detector: &str, kind: Kind, functions: 
     // The program's name has just been given to its code.
     let own = Symbols::read();
     let symbols = if detector == "spin" { &own } else { symbols };
-    let fired = inject(symbols, functions);
+    let fired = inject(symbols, functions, APART);
     let all = watch.finish();
     let told: Vec<Told> = all
         .iter()
@@ -242,7 +247,7 @@ fn rtla_hwnoise(symbols: &Symbols) {
         threshold: COUNTED,
         ..SAMPLING
     });
-    let fired = inject(symbols, &TRACER_LOOP);
+    let fired = inject(symbols, &TRACER_LOOP, APART);
     let report = hwnoise.finish();
     let lengths = fired
         .iter()
@@ -260,7 +265,7 @@ fn rtla_hwnoise(symbols: &Symbols) {
 
 fn hwlatdetect(symbols: &Symbols) {
     let hwlatdetect = Hwlatdetect::start(SAMPLING, Duration::from_secs(1));
-    let fired = inject(symbols, &TRACER_LOOP);
+    let fired = inject(symbols, &TRACER_LOOP, FAR_APART);
     let report = hwlatdetect.finish();
     let told: Vec<Told> = report.samples.iter().map(Told::from).collect();
     println!(

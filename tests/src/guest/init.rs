@@ -37,6 +37,66 @@ fn mount(kind: &CStr, at: &CStr) -> io::Result<()> {
     }
 }
 
+/// Tracepoints that the detectors and tracers attach to, and that lie in code which CPUs run all the time.
+const TRACEPOINTS: [&str; 4] = [
+    "sched/sched_switch",
+    "sched/sched_migrate_task",
+    "irq",
+    "irq_vectors",
+];
+
+/// Has the kernel patch its code now, while only one CPU is on, so that it need not when detectors start and stop.
+///
+/// An emulated CPU can go on with what was patched away: while one stores a byte of code, after QEMU has dropped the
+/// translations of that page and before the byte arrives, the other may translate the old byte again, and nothing drops
+/// that. Where the old byte is the `int3` that the kernel patches by (`smp_text_poke` in
+/// `arch/x86/kernel/alternative.c`), both CPUs then take that trap for ever; seen in `__schedule`.
+///
+/// Tracepoints are patched when their first two users come and their last two go (`kernel/tracepoint.c`); the switch of
+/// threads also when the first perf event of a thread comes and some time after the last is gone
+/// (`perf_sched_events` in `kernel/events/core.c`). So each gets users that stay.
+pub(super) fn patch_for_good() -> io::Result<()> {
+    let tracing = Path::new("/sys/kernel/tracing");
+    for instance in ["held-1", "held-2"] {
+        let instance = tracing.join("instances").join(instance);
+        fs::create_dir(&instance)?;
+        fs::write(instance.join("tracing_on"), "0")?;
+        for tracepoint in TRACEPOINTS {
+            fs::write(instance.join("events").join(tracepoint).join("enable"), "1")?;
+        }
+    }
+    hold_perf_event()
+}
+
+/// Opens an event of this thread that is never turned on, and leaves it open.
+fn hold_perf_event() -> io::Result<()> {
+    const PERF_TYPE_SOFTWARE: u32 = 1;
+    const PERF_COUNT_SW_TASK_CLOCK: u64 = 1;
+    const DISABLED: u64 = 1;
+    /// `PERF_ATTR_SIZE_VER0`.
+    const SIZE: usize = 64;
+    let mut attr = [0u64; SIZE / 8];
+    attr[0] = u64::from(PERF_TYPE_SOFTWARE) | (SIZE as u64) << 32;
+    attr[1] = PERF_COUNT_SW_TASK_CLOCK;
+    attr[5] = DISABLED;
+    let (this_thread, any_cpu, no_group, no_flags) = (0, -1, -1, 0);
+    // SAFETY: the attributes are as long as they say, and only read.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            attr.as_ptr(),
+            this_thread,
+            any_cpu,
+            no_group,
+            no_flags,
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Turns on the CPUs that the kernel was told to leave off (`maxcpus=` in `xtask/src/vm/qemu.rs`).
 pub(super) fn start_cpus() -> io::Result<()> {
     for entry in fs::read_dir("/sys/devices/system/cpu")? {

@@ -78,6 +78,7 @@ const TESTS: &[Test] = tests! {
 /// Sets the machine up, then runs the tests or gives people a shell. Does not return.
 pub fn main() -> ! {
     if let Err(error) = init::mount_all()
+        .and_then(|()| init::patch_for_good())
         .and_then(|()| init::start_cpus())
         .and_then(|()| init::load_modules())
     {

@@ -134,8 +134,18 @@ pub(super) fn settings_are_back_after_every_end() {
             let told = watch.ended();
             assert!(told.status.success(), "{}: {}", told.status, told.words);
             assert_eq!(State::read(), before, "{detector}, signal {signal}");
+            assert_eq!(remembered_threshold_us(), "10");
         }
     }
+}
+
+/// What hwlat takes for a threshold when it is started without one: no file shows it.
+fn remembered_threshold_us() -> String {
+    assert_eq!(read("tracing_thresh"), "0");
+    set("current_tracer", "hwlat");
+    let remembered = read("tracing_thresh");
+    set("current_tracer", "nop");
+    remembered
 }
 
 pub(super) fn what_a_kill_leaves_is_put_back_by_restore_and_by_the_next_start() {

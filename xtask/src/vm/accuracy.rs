@@ -31,7 +31,8 @@ in the same machine, the same SMIs for all.
   instead of time, no detector sees a gap of 10 us in a minute (a test).
 - `rtla hwnoise` tells sums only: *seen* is its count of hardware noise above 4 ms, whatever made it, and *longer by* the
   difference of the means.
-- `hwlatdetect` reads the records ten times a second and keeps the first; the SMIs are 100 ms apart and more.
+- `hwlatdetect` reads the records ten times a second and keeps the first of them, so its SMIs are 100 ms apart and more,
+  those of the others 50 ms.
 ";
 
 /// The tables of the machines that were tested.
