@@ -210,6 +210,20 @@ impl Bpf {
         Ok(())
     }
 
+    /// Has the kernel verify and take the program `name`, without having it run.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn verify(&mut self, name: &'static str) -> Result<(), BpfError> {
+        let loaded = match self.program(name)? {
+            Program::PerfEvent(program) => program.load(),
+            Program::TracePoint(program) => program.load(),
+            Program::RawTracePoint(program) => program.load(),
+            _ => return Err(BpfError::Missing(name)),
+        };
+        loaded.map_err(refused_program(name))
+    }
+
     fn program(&mut self, name: &'static str) -> Result<&mut Program, BpfError> {
         self.ebpf.program_mut(name).ok_or(BpfError::Missing(name))
     }

@@ -39,6 +39,18 @@ pub enum Command {
     /// Exit status: 0 it ran and no gap exceeded --hardlimit; 1 a gap did; 2 it could not run.
     Run(Box<RunArgs>),
 
+    /// Say what this machine offers smilat, what is missing, and what would help
+    ///
+    /// Looks at the kernel and its configuration, at privileges, tracers and counters of SMIs, at what makes gaps
+    /// doubtful (hypervisor, clock, idle states, frequencies), and has the kernel take the BPF programs as a run would.
+    /// Changes nothing. Without root it says what it could not see.
+    ///
+    /// Each line says: ok; missing, with what that blocks; warning, something to know when results are read; unknown,
+    /// it could not be seen. After -> stands what would help.
+    ///
+    /// Exit status: 0 `smilat run` can run here with some detector; 2 it cannot.
+    Doctor(DoctorArgs),
+
     /// Put back the kernel's tracing settings that a killed run left changed
     ///
     /// The detectors hwlat and osnoise change settings of the kernel's tracers and put them back when they end. What a
@@ -145,6 +157,23 @@ pub struct RunArgs {
     /// Log what is done, and the diagnostics of the BPF programs, to standard error
     #[arg(short, long, help_heading = "Reports")]
     pub verbose: bool,
+}
+
+/// Options of `smilat doctor`.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(after_help = "Examples:
+  sudo smilat doctor                          the screen for people
+  sudo smilat doctor --all                    every check, and the purpose of every kernel option
+  sudo smilat doctor --json | jq '.checks[] | select(.state == \"missing\") | .remedy'
+  smilat doctor --json | jq .can_run          whether this user can run it")]
+pub struct DoctorArgs {
+    /// Show kernel options that are as they should be one by one, too
+    #[arg(short, long, conflicts_with = "json")]
+    pub all: bool,
+
+    /// Print one JSON object with every check instead: group, name, state, found, blocks, remedy
+    #[arg(long)]
+    pub json: bool,
 }
 
 fn gap_time(text: &str) -> Result<Duration, String> {

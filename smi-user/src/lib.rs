@@ -8,6 +8,7 @@ pub mod cli;
 pub mod collector;
 pub mod commands;
 pub mod detector;
+pub mod doctor;
 pub mod kernel;
 pub mod model;
 mod output;

@@ -1,4 +1,5 @@
 //! One file for each subcommand: orchestration, no kernel details.
 
+pub mod doctor;
 pub mod restore;
 pub mod run;

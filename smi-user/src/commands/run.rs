@@ -19,7 +19,7 @@ use crate::{
     cli::{Format, RunArgs},
     collector::Collector,
     detector::{self, Detector},
-    kernel::{cpus::CpuList, perf::PerfError, process, sched},
+    kernel::{cpus::CpuList, perf::PerfError, refusal, sched},
     model::DetectorInfo,
     output::{Ended, Output},
     report::{Ndjson, Report, Text},
@@ -268,26 +268,10 @@ fn explain(error: anyhow::Error) -> anyhow::Error {
             let perf = causes.find_map(|cause| cause.downcast_ref::<PerfError>())?;
             perf.source.raw_os_error()
         });
-    let hint = match errno {
-        Some(libc::EPERM | libc::EACCES) => match process::lockdown() {
-            Some(mode) => format!(
-                "the kernel is locked down ({mode}); boot it with lockdown=none, or with Secure Boot off"
-            ),
-            None => "a security policy refuses it although the capabilities are there: in a container, allow the \
-                     system calls bpf and perf_event_open, or run smilat on the host"
-                .to_owned(),
-        },
-        Some(libc::ENOSYS) => {
-            "this kernel has no BPF; it needs CONFIG_BPF_SYSCALL=y and CONFIG_PERF_EVENTS=y".to_owned()
-        }
-        Some(libc::EINVAL) => {
-            "this kernel lacks something the program needs, although its version has it; run again with -v for the \
-             verifier's words, and see whether it has CONFIG_BPF_EVENTS=y"
-                .to_owned()
-        }
-        _ => return error,
-    };
-    anyhow::anyhow!("{error:#}: {hint}")
+    match refusal::hint(errno) {
+        Some(hint) => anyhow::anyhow!("{error:#}: {hint}"),
+        None => error,
+    }
 }
 
 /// The signals that end a run.

@@ -39,6 +39,15 @@ pub struct Hwlat {
     pub from_buffer: bool,
 }
 
+/// Has the kernel take the program that reads records, at a breakpoint on `cpu`, and takes it back.
+///
+/// # Errors
+/// When the kernel refuses the program or the breakpoint, or hides its addresses; the detector reads the trace buffer
+/// then.
+pub fn try_breakpoint(bpf: &mut Bpf, cpu: u32) -> Result<()> {
+    Breakpoints::set(bpf, &[cpu].into_iter().collect()).map(drop)
+}
+
 impl Detector for Hwlat {
     fn name(&self) -> &'static str {
         TRACER

@@ -14,6 +14,8 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 use smi_common::{CpuStats, GapRecord};
 
+pub use tracer::at_work;
+
 use crate::{
     bpf::Bpf,
     model::{GapKind, SamplerCounts},
@@ -133,7 +135,7 @@ pub enum Choice {
 }
 
 /// The detectors, the best first.
-fn detectors() -> [Box<dyn Detector>; 3] {
+pub fn detectors() -> [Box<dyn Detector>; 3] {
     [
         Box::new(spin::Spin),
         Box::new(osnoise::Osnoise { estimate: false }),

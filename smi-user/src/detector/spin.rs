@@ -24,6 +24,7 @@ use super::{Availability, Detector, Noise, Running, away::Away, records};
 use crate::{
     bpf::Bpf,
     kernel::{
+        perf::ThreadClock,
         process::{self, Capabilities},
         release::{self, Version},
         sched,
@@ -83,6 +84,18 @@ fn available(release: &str, capabilities: Capabilities) -> Availability {
         );
     }
     Availability::Ready
+}
+
+/// Has the kernel verify the program and run it by a timer of this thread, which does nothing while no stretch is
+/// armed, and takes it back.
+///
+/// # Errors
+/// When the kernel refuses either.
+pub fn try_timer(bpf: &mut Bpf) -> Result<()> {
+    /// Longer than it is open.
+    const PERIOD_NS: u64 = 1_000_000_000;
+    ThreadClock::open(bpf.perf_event_program(PROGRAM)?, PERIOD_NS)?;
+    Ok(())
 }
 
 /// The detector at work.

@@ -142,7 +142,10 @@ impl Tracer {
 }
 
 /// The first folder of tracing settings, the system's own or an instance's, in which one of `tracers` runs, and which.
-fn at_work(tracing: &Path, tracers: &[&str]) -> Result<Option<(PathBuf, String)>> {
+///
+/// # Errors
+/// When the tracing file system at `tracing` cannot be read.
+pub fn at_work(tracing: &Path, tracers: &[&str]) -> Result<Option<(PathBuf, String)>> {
     let instances = tracing.join("instances");
     let entries =
         fs::read_dir(&instances).with_context(|| format!("cannot read {}", instances.display()))?;

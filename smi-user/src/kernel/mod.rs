@@ -3,10 +3,16 @@
 
 pub mod changes;
 pub mod clock;
+pub mod cpuinfo;
 pub mod cpus;
 pub mod kallsyms;
+pub mod kconfig;
+pub mod machine;
+pub mod msr;
 pub mod perf;
+pub mod pmu;
 pub mod process;
+pub mod refusal;
 pub mod release;
 pub mod sched;
 pub mod tracefs;

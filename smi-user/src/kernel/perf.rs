@@ -111,6 +111,22 @@ impl Breakpoint {
     }
 }
 
+/// Whether the kernel lets this process count the event `config` of the unit of type `kind` on `cpu`.
+///
+/// # Errors
+/// When it does not: `EACCES` without the privilege, `ENOENT` or `EINVAL` where there is no such event.
+pub fn try_count(kind: u32, config: u64, cpu: u32) -> Result<(), PerfError> {
+    let attr = Attr {
+        kind,
+        size: ATTR_SIZE,
+        config,
+        ..Attr::default()
+    };
+    let any_thread = -1;
+    let cpu = i32::try_from(cpu).unwrap_or(i32::MAX);
+    open_event(&attr, any_thread, cpu).map(drop)
+}
+
 /// Opens an event and has `program` run at each occurrence.
 fn open(
     attr: &Attr,
@@ -118,6 +134,16 @@ fn open(
     cpu: i32,
     program: BorrowedFd<'_>,
 ) -> Result<OwnedFd, PerfError> {
+    let event = open_event(attr, thread, cpu)?;
+    // SAFETY: both descriptors are open.
+    if unsafe { libc::ioctl(event.as_raw_fd(), SET_BPF, program.as_raw_fd()) } < 0 {
+        return Err(failed("PERF_EVENT_IOC_SET_BPF"));
+    }
+    Ok(event)
+}
+
+/// Opens an event.
+fn open_event(attr: &Attr, thread: libc::pid_t, cpu: i32) -> Result<OwnedFd, PerfError> {
     let no_group = -1;
     // SAFETY: `attr` has the layout and size it claims; the kernel only reads it.
     let fd = unsafe {
@@ -135,12 +161,7 @@ fn open(
         return Err(failed("perf_event_open"));
     }
     // SAFETY: the kernel just returned it; nobody else owns it.
-    let event = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: both descriptors are open.
-    if unsafe { libc::ioctl(fd, SET_BPF, program.as_raw_fd()) } < 0 {
-        return Err(failed("PERF_EVENT_IOC_SET_BPF"));
-    }
-    Ok(event)
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn failed(call: &'static str) -> PerfError {

@@ -52,6 +52,11 @@ pub fn lockdown() -> Option<String> {
     lockdown_of(&fs::read_to_string("/sys/kernel/security/lockdown").ok()?)
 }
 
+/// Whether the kernel says in what mode its lockdown is; it does not where `securityfs` is not mounted.
+pub fn shows_lockdown() -> bool {
+    fs::exists("/sys/kernel/security/lockdown").unwrap_or(false)
+}
+
 fn lockdown_of(text: &str) -> Option<String> {
     let (_, rest) = text.split_once('[')?;
     let (mode, _) = rest.split_once(']')?;

@@ -70,6 +70,22 @@ pub fn mounted() -> Option<PathBuf> {
         .find(|place| place.join("available_tracers").is_file())
 }
 
+/// Whether the table of mounts (`/proc/self/mounts`) has it, which tells even those who may not read it.
+pub fn in_mount_table() -> bool {
+    fs::read_to_string("/proc/self/mounts").is_ok_and(|mounts| is_mounted_in(&mounts))
+}
+
+fn is_mounted_in(mounts: &str) -> bool {
+    mounts
+        .lines()
+        .any(|line| line.split_whitespace().nth(2) == Some("tracefs"))
+}
+
+/// Whether the kernel has `event`, such as `sched/sched_switch`.
+pub fn has_event(tracing: &Path, event: &str) -> bool {
+    tracing.join("events").join(event).is_dir()
+}
+
 /// Where it can be mounted: the folder exists on every kernel that has it.
 pub fn mount_point() -> &'static Path {
     Path::new(PLACES[0])
@@ -246,6 +262,13 @@ mod tests {
             }
         );
         assert!(format.field("next_comm").expect("array").offset > 8);
+    }
+
+    #[test]
+    fn a_mount_is_known_by_its_type() {
+        let line = "tracefs /sys/kernel/tracing tracefs rw,nosuid 0 0\n";
+        assert!(is_mounted_in(&format!("proc /proc proc rw 0 0\n{line}")));
+        assert!(!is_mounted_in("tracefs /sys/kernel/tracing sysfs rw 0 0\n"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Renders snapshots. Nothing here knows where a snapshot came from.
 
 mod bars;
+pub mod doctor;
 mod ndjson;
 mod text;
 
