@@ -22,7 +22,7 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
         ),
         Err(error) => Check::ok(Group::Kernel, "configuration", error.to_string()).but(
             State::Unknown,
-            "nothing; options the kernel was built without are not told, what it does when asked is",
+            "telling which options are off; what the kernel does when asked is told all the same",
             format!(
                 "put the file that the kernel's package has as /boot/config-{release} there, or boot a kernel with \
                  CONFIG_IKCONFIG_PROC=y",

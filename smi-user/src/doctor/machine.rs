@@ -3,7 +3,7 @@
 use std::{fs, io};
 
 use super::{Check, Facts, Group, State};
-use crate::kernel::{cpuinfo, cpus::CpuList, machine, msr, pmu};
+use crate::kernel::{cpuinfo, cpus::CpuList, kconfig::Setting, machine, msr, pmu};
 
 /// Ticks a second of the times in `/proc/stat` (`USER_HZ`, 100 on x86).
 const TICKS_PER_S: f64 = 100.0;
@@ -38,7 +38,12 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
         ));
     }
     let groups = fs::read_dir("/sys/kernel/iommu_groups").map_or(0, Iterator::count);
-    checks.push(iommu(groups, facts.is_virtual()));
+    let has_driver = facts.config().map(|config| {
+        ["CONFIG_INTEL_IOMMU", "CONFIG_AMD_IOMMU"]
+            .iter()
+            .any(|option| config.get(option) != Setting::Off)
+    });
+    checks.push(iommu(groups, has_driver, facts.is_virtual()));
     checks
 }
 
@@ -172,13 +177,14 @@ fn intel_pt(
         ))
         .but(
             State::Unknown,
-            "nothing, unless KVM is in use: then its traces may be empty",
+            "tracing around gaps while KVM is in use: traces may be empty then",
             "modprobe msr and run it as root: it reads bit 14 of MSR 0x485",
         ),
     }
 }
 
-fn iommu(groups: usize, is_virtual: bool) -> Check {
+/// `has_driver` is `None` where the configuration is not known.
+fn iommu(groups: usize, has_driver: Option<bool>, is_virtual: bool) -> Check {
     let name = "IOMMU";
     if groups > 0 {
         return Check::ok(Group::Machine, name, format!("{groups} groups"));
@@ -188,10 +194,15 @@ fn iommu(groups: usize, is_virtual: bool) -> Check {
     } else {
         "turn on VT-d or AMD-Vi in the firmware; on Intel, boot with intel_iommu=on as well"
     };
+    let kernel = if has_driver == Some(false) {
+        "boot a kernel with CONFIG_INTEL_IOMMU=y or CONFIG_AMD_IOMMU=y, and "
+    } else {
+        ""
+    };
     Check::ok(Group::Machine, name, "no groups of devices").but(
         State::Missing,
         "a view of IOMMU groups and mappings; no detector",
-        remedy,
+        format!("{kernel}{remedy}"),
     )
 }
 
@@ -233,6 +244,14 @@ mod tests {
         );
         let silent = virtualisation(Some("TCGTCGTCGTCG"), Some(0));
         assert!(silent.found.contains("does not tell"), "{silent:?}");
+    }
+
+    #[test]
+    fn an_iommu_takes_a_driver_first() {
+        assert_eq!(iommu(3, Some(true), false).state, State::Ok);
+        let without = iommu(0, Some(false), true);
+        assert!(without.remedy.starts_with("boot a kernel"), "{without:?}");
+        assert!(iommu(0, None, false).remedy.starts_with("turn on VT-d"));
     }
 
     #[test]

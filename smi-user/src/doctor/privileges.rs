@@ -113,7 +113,7 @@ fn lockdown(shown: bool, mode: Option<&str>, built: Option<Setting>) -> Check {
         )
         .but(
             State::Unknown,
-            "nothing as far as the other checks succeed",
+            "firing SMIs through I/O ports, and in confidentiality mode the tracing file system",
             "mount -t securityfs securityfs /sys/kernel/security",
         ),
     }

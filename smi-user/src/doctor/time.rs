@@ -91,7 +91,7 @@ fn idle(states: &[IdleState], is_virtual: bool) -> Check {
         return if is_virtual {
             check.but(
                 State::Unknown,
-                "whether the host's CPUs sleep deeply cannot be seen from a virtual machine",
+                "trust in short gaps, if the host's CPUs sleep deeply: a virtual machine does not see that",
                 "look on the host",
             )
         } else {
@@ -130,13 +130,13 @@ fn frequency(policies: &[Frequency], is_virtual: bool) -> Check {
         return if is_virtual {
             check.but(
                 State::Unknown,
-                "whether the host changes it cannot be seen from a virtual machine",
+                "trust in gaps near the threshold, if the host changes it: a virtual machine does not see that",
                 "look on the host",
             )
         } else {
             check.but(
                 State::Unknown,
-                "whether the firmware changes it cannot be seen",
+                "trust in gaps near the threshold, if the firmware changes it unseen",
                 "load the CPU's cpufreq driver, or look into the firmware's settings",
             )
         };

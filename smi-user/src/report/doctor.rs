@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::doctor::{Check, Examination, Group, State};
 
 /// Columns of a line.
-const WIDTH: usize = 110;
+const WIDTH: usize = 120;
 /// Columns of the state, and of the name after it.
 const STATE: usize = 8;
 const NAME: usize = 21;
@@ -18,7 +18,10 @@ const GROUPS: [(Group, &str); 9] = [
     (Group::Kernel, "Kernel"),
     (Group::Privileges, "Privileges"),
     (Group::Bpf, "BPF, tried"),
-    (Group::Config, "Kernel options"),
+    (
+        Group::Config,
+        "Kernel options; to have one, boot a kernel built with it",
+    ),
     (Group::Tracing, "Tracing"),
     (Group::Counters, "SMI counters"),
     (Group::Time, "Time"),
@@ -44,8 +47,11 @@ pub fn text(examination: &Examination, all: bool) -> String {
         }
         text += heading;
         text.push('\n');
-        for check in shown {
-            line(&mut text, check);
+        for (place, check) in shown.iter().enumerate() {
+            let next = shown.get(place + 1);
+            // Said once where several lines in a row have it in common.
+            let is_said_below = next.is_some_and(|next| next.remedy == check.remedy);
+            line(&mut text, check, is_said_below);
         }
         if !counted.is_empty() {
             let others = format!("{} are as they should be (--all shows them)", counted.len());
@@ -68,17 +74,21 @@ fn verdict(detectors: &[String]) -> String {
     }
 }
 
-fn line(text: &mut String, check: &Check) {
+fn line(text: &mut String, check: &Check, remedy_is_said_below: bool) {
     let mut found = check.found.clone();
-    if !check.blocks.is_empty() {
+    // What lacks when a detector cannot run needs no words.
+    if !check.blocks.is_empty() && check.group != Group::Detectors {
         let word = match check.state {
             State::Ok | State::Warning => "mind",
-            State::Missing | State::Unknown => "blocks",
+            State::Missing => "blocks",
+            State::Unknown => "may block",
         };
         let _infallible = write!(found, "; {word}: {}", check.blocks);
     }
     entry(text, check.state, &check.name, &found);
-    if !check.remedy.is_empty() {
+    // The heading of the options has it.
+    let is_plain = check.remedy == format!("boot a kernel built with {}=y", check.name);
+    if !check.remedy.is_empty() && !remedy_is_said_below && !is_plain {
         wrap(text, &format!("-> {}", check.remedy), INDENT);
     }
 }
