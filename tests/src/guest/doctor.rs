@@ -54,7 +54,7 @@ fn what_all_have(found: &Examination) {
     assert_eq!(config.state, State::Unknown, "{config:?}");
 }
 
-pub(super) fn a_stock_kernel_lacks_the_tracers_and_is_told_how_to_get_them() {
+pub(super) fn doctor_tells_a_stock_kernel_how_to_get_what_it_lacks() {
     let found = examination();
     what_all_have(&found);
     assert_eq!(found.detectors, ["spin"]);
@@ -71,7 +71,7 @@ pub(super) fn a_stock_kernel_lacks_the_tracers_and_is_told_how_to_get_them() {
     assert!(release.contains("without PREEMPT_RT"), "{release}");
 }
 
-pub(super) fn a_realtime_kernel_has_every_detector() {
+pub(super) fn doctor_finds_every_detector_in_a_realtime_kernel() {
     let found = examination();
     what_all_have(&found);
     assert_eq!(found.detectors, ["spin", "osnoise", "hwlat"]);

@@ -56,8 +56,8 @@ const TESTS: &[Test] = tests! {
     known_smis::a_cpu_that_reads_its_clock_sees_each_smi_as_a_gap on [Stock, Rt];
     spin::every_smi_in_a_stretch_is_a_gap_of_its_length on [Stock, Rt];
     choice::a_stock_kernel_gets_spin_and_is_told_why on [Stock];
-    doctor::a_stock_kernel_lacks_the_tracers_and_is_told_how_to_get_them on [Stock];
-    doctor::a_realtime_kernel_has_every_detector on [Rt];
+    doctor::doctor_tells_a_stock_kernel_how_to_get_what_it_lacks on [Stock];
+    doctor::doctor_finds_every_detector_in_a_realtime_kernel on [Rt];
     settings::the_kernel_has_the_settings_that_were_asked_for on [Rt];
     settings::settings_are_back_after_every_end on [Rt];
     settings::what_a_kill_leaves_is_put_back_by_restore_and_by_the_next_start on [Rt];
