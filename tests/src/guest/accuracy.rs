@@ -149,20 +149,22 @@ enum Kind {
 }
 
 impl Told {
-    /// Whether this may be what `fired` made.
-    fn is_of(&self, fired: &Fired, kind: Kind) -> bool {
+    /// How well this fits what `fired` made, the less the better; `None` when it cannot be that.
+    fn misfit(&self, fired: &Fired, kind: Kind) -> Option<Duration> {
+        let length = Duration::from_nanos(fired.length_ns());
         match kind {
             Kind::Gaps => {
+                // It holds the SMI, but for what two clocks differ.
                 let smi = fired.begin..fired.end;
-                let common = overlap(&span(self.end, self.duration_ns), &smi);
-                let length = Duration::from_nanos(fired.length_ns());
-                common.is_some_and(|common| common * 2 >= length)
+                let common = overlap(&span(self.end, self.duration_ns), &smi)?;
+                (common * 2 >= length).then(|| length.saturating_sub(common))
             }
             // Dated by the first gap of the window above the threshold. Tools that know no parts of a microsecond cut
             // them off.
             Kind::Windows => {
-                apart(self.end, fired.end) <= WIDTH + LENGTH
-                    && self.duration_ns + 1_000 >= fired.length_ns()
+                let apart = apart(self.end, fired.end);
+                let fits = apart <= WIDTH + LENGTH && self.duration_ns + 1_000 >= fired.length_ns();
+                fits.then_some(apart)
             }
         }
     }
@@ -178,10 +180,11 @@ fn compare(kind: Kind, fired: &[Fired], told: &[Told]) -> Comparison {
     let mut used = vec![false; told.len()];
     let considered = |one: &&Fired| kind == Kind::Gaps || one.is_long;
     for one in fired.iter().filter(considered) {
-        let apart = |place: &usize| apart(told[*place].end, one.end);
         let found = (0..told.len())
-            .filter(|place| !used[*place] && told[*place].is_of(one, kind))
-            .min_by_key(apart);
+            .filter(|place| !used[*place])
+            .filter_map(|place| Some((told[place].misfit(one, kind)?, place)))
+            .min()
+            .map(|(_, place)| place);
         let seen = found.map(|place| Seen {
             length_ns: one.length_ns(),
             gap_ns: told[place].duration_ns,
