@@ -21,15 +21,20 @@ pub fn knobs() -> Option<Knobs> {
     Some(unsafe { ptr::read_volatile(knobs) })
 }
 
+/// The statistics of this CPU.
+#[inline(always)]
+pub fn stats() -> Option<&'static mut CpuStats> {
+    let stats = CPU_STATS.get_ptr_mut(0)?;
+    // SAFETY: a value of this CPU. The programs that change it run with interrupts off, one at a time, but for the one
+    // that counts NMIs, which keeps to values of its own.
+    Some(unsafe { &mut *stats })
+}
+
 /// Applies `change` to the statistics of this CPU such that a concurrent copy can tell that it was under way.
 #[inline(always)]
 pub fn change(change: impl FnOnce(&mut CpuStats)) {
-    let Some(stats) = CPU_STATS.get_ptr_mut(0) else {
-        return;
-    };
-    // SAFETY: a value of this CPU, and the programs that change it run in its hard interrupts, one at a time.
-    let stats = unsafe { &mut *stats };
-    // SAFETY: as above. The writes are volatile and fenced because their order is what a reader relies on.
+    let Some(stats) = stats() else { return };
+    // SAFETY: a place in the map. The writes are volatile and fenced because their order is what a reader relies on.
     unsafe { ptr::write_volatile(&raw mut stats.started, stats.started + 1) };
     compiler_fence(Ordering::SeqCst);
     change(stats);

@@ -101,7 +101,7 @@ impl Collector {
     }
 
     fn fetch_gaps(&mut self) -> Result<()> {
-        let epoch = Epoch::now();
+        let epoch = self.running.epoch();
         let kind = self.info.gap_kind;
         let (gaps, dropped) = (&mut self.gaps, &mut self.gaps_dropped);
         let mut keep = |record: &GapRecord| {
@@ -168,7 +168,7 @@ impl Collector {
             }
         }
         let counts = self.running.counts(&stats);
-        let epoch = Epoch::now();
+        let epoch = self.running.epoch();
         let cpus = counts
             .into_iter()
             .map(|(cpu, counts)| {

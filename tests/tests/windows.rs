@@ -132,10 +132,8 @@ fn round_robin_takes_the_cpus_in_turn() {
     ]);
     let last = all.last().expect("a snapshot");
     let windows: Vec<WindowCounts> = last.cpus.iter().map(|cpu| cpu.windows).collect();
-    assert!(
-        windows.iter().all(|windows| windows.run >= 5),
-        "{windows:?}"
-    );
+    let mostly = |of: &WindowCounts| of.run >= 10 && of.run * 4 >= of.scheduled * 3;
+    assert!(windows.iter().all(mostly), "{windows:?}");
     // A window that the machine made impossible has its turn all the same.
     let turns = windows.iter().map(|windows| windows.scheduled);
     let (least, most) = (turns.clone().min(), turns.max());

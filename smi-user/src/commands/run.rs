@@ -124,6 +124,9 @@ async fn collect(
     }
     let mut collector = Collector::new(bpf, running, detector, settings);
     tell_noise(collector.info());
+    for warning in collector.warnings() {
+        log::warn!("{warning}");
+    }
 
     let began = Instant::now();
     let end = args.duration.map(|duration| began + duration);

@@ -24,7 +24,7 @@ use crate::{
         tracefs::{self, Format},
     },
     model::GapKind,
-    settings::Settings,
+    settings::{Mode, Settings},
 };
 
 const TRACER: &str = "hwlat";
@@ -66,9 +66,10 @@ impl Detector for Hwlat {
     }
 
     fn start(&self, bpf: &mut Bpf, settings: &Settings) -> Result<Box<dyn Running>> {
-        let mut tracer = Tracer::begin(TRACER, &[TRACER])?;
+        let mut tracer = Tracer::begin(TRACER)?;
         let format = Format::of(&tracer.tracing, "ftrace/hwlat")?;
-        let layout = layout(&format, settings)?;
+        let epoch = Epoch::now();
+        let layout = layout(&format, &epoch, settings)?;
         // A breakpoint's program runs as an NMI does, and so does not wait for the ring buffer's lock.
         tracer::reset(
             bpf,
@@ -92,9 +93,15 @@ impl Detector for Hwlat {
         tracer.set_threshold(settings.threshold)?;
         tracer.set_timing("hwlat_detector/width", "hwlat_detector/window", settings)?;
         let mode = tracer.tracing.join("hwlat_detector/mode");
-        // Absent on 5.10, which knows round-robin only.
         if mode.exists() {
-            tracer.changes.set(mode, &settings.mode.to_string())?;
+            tracer.set_mode(mode, settings.mode)?;
+        } else {
+            // As on 5.10.
+            anyhow::ensure!(
+                settings.mode == Mode::RoundRobin,
+                "this kernel's hwlat tracer takes the CPUs in turn only; use --mode round-robin, or --detector spin for {}",
+                settings.mode
+            );
         }
         let mask = tracer.instance.join("tracing_cpumask");
         let was = tracefs::read(&mask)?.trim_end().to_owned();
@@ -109,12 +116,12 @@ impl Detector for Hwlat {
             .write(&path, &threshold, DEFAULT_US.to_owned())?;
         if let Some(breakpoints) = breakpoints {
             let running = Tracing::new(TRACER, tracer, breakpoints, online, settings);
-            return Ok(Box::new(running));
+            return Ok(Box::new(running.dated_by(epoch)));
         }
         // Only now: while its buffer is open, an instance's tracer cannot be changed.
         let pipes = Pipes::open(&tracer.instance, layout, &online)?;
         let running = Tracing::new(TRACER, tracer, pipes, online, settings);
-        Ok(Box::new(running))
+        Ok(Box::new(running.dated_by(epoch)))
     }
 
     fn scheduling(&self, _settings: &Settings) -> String {
@@ -122,9 +129,8 @@ impl Detector for Hwlat {
     }
 }
 
-fn layout(format: &Format, settings: &Settings) -> Result<TracerLayout> {
+fn layout(format: &Format, epoch: &Epoch, settings: &Settings) -> Result<TracerLayout> {
     let offset = |field| -> Result<u64> { Ok(format.field(field)?.offset.into()) };
-    let epoch = Epoch::now();
     Ok(TracerLayout {
         hwlat_id: format.id.into(),
         hwlat_inner: offset("duration")?,

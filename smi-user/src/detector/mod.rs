@@ -18,6 +18,7 @@ pub use tracer::at_work;
 
 use crate::{
     bpf::Bpf,
+    kernel::clock::Epoch,
     model::{GapKind, SamplerCounts},
     settings::{Mode, Settings},
 };
@@ -78,6 +79,11 @@ pub trait Detector {
 pub trait Running: Send {
     /// What was learned about this machine before the first window.
     fn noise(&self) -> Noise;
+
+    /// Ties the times of its gaps to the wall clock.
+    fn epoch(&self) -> Epoch {
+        Epoch::now()
+    }
 
     /// What its threads count by themselves, for each watched CPU; `stats` are the kernel's counts, by CPU.
     fn counts(&self, stats: &[CpuStats]) -> Vec<(u32, SamplerCounts)>;

@@ -23,9 +23,6 @@ use crate::{
 
 const TRACER: &str = "osnoise";
 
-/// Tracers that share osnoise's settings and threads.
-const RIVALS: [&str; 2] = [TRACER, "timerlat"];
-
 /// The tracer's options, absent on 5.15.
 const OPTIONS: &str = "osnoise/options";
 
@@ -100,7 +97,7 @@ impl Detector for Osnoise {
             "the osnoise tracer samples all its CPUs at once; use --mode per-cpu, or --detector spin for {}",
             settings.mode
         );
-        let mut tracer = Tracer::begin(TRACER, &RIVALS)?;
+        let mut tracer = Tracer::begin(TRACER)?;
         let online = CpuList::online()?;
         let options = Self::options(&tracer.tracing)?;
         let estimate = self.estimates(options.as_deref());

@@ -21,7 +21,7 @@ use crate::{
         process::{self, Capabilities},
         tracefs::{self, Format},
     },
-    settings::Settings,
+    settings::{Mode, Settings},
     units::{ns, show},
 };
 
@@ -39,6 +39,9 @@ const TURNS: [(&str, u32, u32); 3] = [
     ("turns_16_48", 16, 48),
 ];
 
+/// Tracers that share a setting with those that the detectors drive: all of them the threshold, some much more.
+const RIVALS: [&str; 3] = ["hwlat", "osnoise", "timerlat"];
+
 /// What the user is told of the tracers' threads.
 pub(super) const SCHEDULING: &str = "by the kernel's own threads, without real-time priority";
 
@@ -49,42 +52,41 @@ pub(super) struct Tracer {
     pub(super) tracing: PathBuf,
     /// The instance in it.
     pub(super) instance: PathBuf,
+    /// The file of the mode and what it has to say, for a tracer that has modes.
+    mode: Option<(PathBuf, String)>,
     /// What to tell the user.
     pub(super) warnings: Vec<String>,
 }
 
 impl Tracer {
-    /// Takes hold of the tracing settings and makes the instance, unless one of `rivals` is at work somewhere: the
+    /// Takes hold of the tracing settings and makes the instance, unless one of [`RIVALS`] is at work somewhere: the
     /// settings are the whole system's, and changing them would change what it does.
-    pub(super) fn begin(tracer: &str, rivals: &[&str]) -> Result<Self> {
+    pub(super) fn begin(tracer: &str) -> Result<Self> {
         let (mut changes, put_back) = Changes::begin(&format!("{tracer} detector"))?;
-        let mut warnings: Vec<String> = put_back
-            .into_iter()
-            .map(|what| format!("left by a smilat that was killed: {what}"))
-            .collect();
+        for what in put_back {
+            log::warn!("left by a smilat that was killed: {what}");
+        }
         let tracing = tracefs::mounted().context("the tracing file system is not mounted")?;
         let instance = tracing.join(INSTANCE);
-        if instance.exists() {
-            // No smilat is at work, or it would hold the lock.
-            tracefs::remove_instance(&instance)?;
-            warnings.push(format!(
-                "{} was left over and has been removed",
-                instance.display()
-            ));
-        }
-        if let Some((at, rival)) = at_work(&tracing, rivals)? {
+        if let Some((at, rival)) = at_work(&tracing)? {
             bail!(
                 "the {rival} tracer is at work in {at}, with the settings of the whole system; end it (echo nop > \
                  {at}/current_tracer), or use --detector spin",
                 at = at.display()
             );
         }
+        if instance.exists() {
+            // Nothing runs in it, and no smilat is at work, or it would hold the lock.
+            tracefs::remove_instance(&instance)?;
+            log::warn!("{} was left over and has been removed", instance.display());
+        }
         changes.make(instance.clone())?;
         Ok(Self {
             changes,
             tracing,
             instance,
-            warnings,
+            mode: None,
+            warnings: Vec::new(),
         })
     }
 
@@ -116,6 +118,33 @@ impl Tracer {
         Ok(())
     }
 
+    /// Sets the mode in the file at `path`.
+    pub(super) fn set_mode(&mut self, path: PathBuf, mode: Mode) -> Result<()> {
+        let was = tracefs::read(&path)?;
+        let was = tracefs::chosen(&was).unwrap_or_else(|| was.trim_end());
+        // Noted even where it is right already: the kernel changes it by itself.
+        self.changes
+            .write(&path, &mode.to_string(), was.to_owned())?;
+        self.mode = Some((path, mode.to_string()));
+        Ok(())
+    }
+
+    /// Sets the mode again if it is another; returns what to tell the user. hwlat leaves `round-robin` for good when its
+    /// thread is moved, as it is when its CPU goes offline (`move_to_next_cpu` in `kernel/trace/trace_hwlat.c`).
+    fn keep_mode(&self) -> Result<Option<String>> {
+        let Some((path, mode)) = &self.mode else {
+            return Ok(None);
+        };
+        let now = tracefs::read(path)?;
+        if tracefs::chosen(&now).is_none_or(|now| now == mode) {
+            return Ok(None);
+        }
+        tracefs::write(path, mode)?;
+        Ok(Some(format!(
+            "the tracer had left the mode {mode}, as it does when a CPU goes offline; it is set again"
+        )))
+    }
+
     /// Sets the threshold of the tracers, in whole us.
     pub(super) fn set_threshold(&mut self, threshold: Duration) -> Result<()> {
         let us = whole_us("--threshold", threshold)?;
@@ -141,11 +170,12 @@ impl Tracer {
     }
 }
 
-/// The first folder of tracing settings, the system's own or an instance's, in which one of `tracers` runs, and which.
+/// The first folder of tracing settings, the system's own or an instance's, in which hwlat, osnoise or
+/// timerlat runs, and which.
 ///
 /// # Errors
 /// When the tracing file system at `tracing` cannot be read.
-pub fn at_work(tracing: &Path, tracers: &[&str]) -> Result<Option<(PathBuf, String)>> {
+pub fn at_work(tracing: &Path) -> Result<Option<(PathBuf, String)>> {
     let instances = tracing.join("instances");
     let entries =
         fs::read_dir(&instances).with_context(|| format!("cannot read {}", instances.display()))?;
@@ -156,7 +186,7 @@ pub fn at_work(tracing: &Path, tracers: &[&str]) -> Result<Option<(PathBuf, Stri
     }
     for folder in folders {
         let current = tracefs::read(&folder.join("current_tracer"))?;
-        if tracers.contains(&current.trim()) {
+        if RIVALS.contains(&current.trim()) {
             return Ok(Some((folder, current.trim().to_owned())));
         }
     }

@@ -75,11 +75,11 @@ pub(super) fn checks() -> Vec<Check> {
 
 /// A tracer of the same kind that somebody else has at work.
 fn rival(tracing: &Path) -> Option<Check> {
-    let (at, tracer) = detector::at_work(tracing, &["hwlat", "osnoise", "timerlat"]).ok()??;
+    let (at, tracer) = detector::at_work(tracing).ok()??;
     let found = format!("{tracer} is at work in {}", at.display());
     Some(Check::ok(Group::Tracing, "tracer at work", found).but(
         State::Warning,
-        "it takes CPU time and shows as gaps; the detector that shares its settings does not start beside it",
+        "it takes CPU time and shows as gaps; the detectors hwlat and osnoise do not start beside it",
         format!("if nobody needs it: echo nop > {}/current_tracer", at.display()),
     ))
 }

@@ -164,37 +164,32 @@ impl Changes {
     /// When it cannot be made, or is there already.
     pub fn make(&mut self, path: PathBuf) -> Result<(), ChangeError> {
         self.note(Change::Made { path: path.clone() })?;
-        fs::create_dir(&path).map_err(|source| ChangeError::Folder {
+        let made = fs::create_dir(&path);
+        if made.is_err() {
+            // Somebody else's, if it is there.
+            self.journal.changes.pop();
+            self.save()?;
+        }
+        made.map_err(|source| ChangeError::Folder {
             what: "make the folder",
             path,
             source,
         })
     }
 
-    /// Puts everything back, the newest change first; says what was put back. What fails stays in the journal, and
-    /// does not keep the rest from being put back.
+    /// Puts everything back, the newest change first; says what was put back. What fails stays in the journal with all
+    /// that came before it: settings depend on each other, and older ones may only be put back after newer ones.
     ///
     /// # Errors
-    /// The first failure.
+    /// The failure at which it stopped.
     pub fn undo_all(&mut self) -> Result<Vec<String>, ChangeError> {
         let mut put_back = Vec::new();
-        let mut first_failure = None;
-        for position in (0..self.journal.changes.len()).rev() {
-            match self.journal.changes[position].undo() {
-                Ok(said) => {
-                    put_back.extend(said);
-                    self.journal.changes.remove(position);
-                }
-                Err(error) => {
-                    first_failure.get_or_insert(error);
-                }
-            }
+        while let Some(change) = self.journal.changes.last() {
+            put_back.extend(change.undo()?);
+            self.journal.changes.pop();
             self.save()?;
         }
-        match first_failure {
-            None => Ok(put_back),
-            Some(error) => Err(error),
-        }
+        Ok(put_back)
     }
 
     fn note(&mut self, change: Change) -> Result<(), ChangeError> {
@@ -202,7 +197,7 @@ impl Changes {
         self.save()
     }
 
-    /// Writes the journal so that a kill at any moment leaves the old one or the new one; removes it when empty.
+    /// Writes the journal so that a kill at any moment leaves the old one or the new one.
     fn save(&self) -> Result<(), ChangeError> {
         let path = journal_path(&self.folder);
         let save = || {

@@ -271,7 +271,11 @@ fn sampling(snapshot: &Snapshot) -> String {
         line(
             &mut text,
             &format!(
-                "the tracer saw {nmis} NMIs, which took {}",
+                "the tracer saw {nmis} NMIs{}, which took {}",
+                match snapshot.detector.gap_kind {
+                    GapKind::Gap => "",
+                    GapKind::WindowMax => " in those windows",
+                },
                 show_ns(snapshot.sum(|cpu| cpu.tracer.nmi_ns) as f64)
             ),
         );

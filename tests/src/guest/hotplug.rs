@@ -7,7 +7,11 @@ use std::{
 
 use smi_user::{kernel::sched, model::Snapshot};
 
-use super::{smi, watch::Watch};
+use super::{
+    smi,
+    state::{State, TRACING},
+    watch::Watch,
+};
 
 const SWITCH: &str = "/sys/devices/system/cpu/cpu1/online";
 
@@ -82,6 +86,34 @@ fn watch_going_and_coming(detector: &str) {
         exposures.last().expect("a snapshot") / 1_000_000,
     );
     assert!(before >= 8 && after >= 8, "{exposures:?}");
+}
+
+/// hwlat's thread, which goes from CPU to CPU, may be on the one that goes: the kernel then gives up the mode for good.
+pub(super) fn hwlat_keeps_taking_turns_when_a_cpu_goes() {
+    let before = State::read();
+    let watch = Watch::start(&[
+        "--detector=hwlat",
+        "--mode=round-robin",
+        "--width=40ms",
+        "--window=50ms",
+        "--threshold=1ms",
+    ]);
+    for _ in 0..3 {
+        fs::write(SWITCH, "0").expect("offline");
+        thread::sleep(Duration::from_millis(700));
+        fs::write(SWITCH, "1").expect("online");
+        thread::sleep(Duration::from_millis(700));
+    }
+    let mode = fs::read_to_string(format!("{TRACING}/hwlat_detector/mode")).expect("the mode");
+    assert!(mode.contains("[round-robin]"), "{mode}");
+    let told = watch.end();
+    assert!(told.status.success(), "{}: {}", told.status, told.words);
+    let again = told.words.matches("had left the mode round-robin").count();
+    println!("    the mode was set again {again} times");
+    totals_only_grow(&told.snapshots);
+    let last = told.snapshots.last().expect("a snapshot");
+    assert!(last.cpus.iter().all(|cpu| cpu.exposure_ns > 0), "{last:?}");
+    assert_eq!(State::read(), before);
 }
 
 fn totals_only_grow(all: &[Snapshot]) {

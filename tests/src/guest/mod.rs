@@ -68,6 +68,7 @@ const TESTS: &[Test] = tests! {
     settings::without_a_breakpoint_the_buffer_is_read_and_that_is_told on [Rt];
     hotplug::spin_goes_on_when_a_cpu_goes_and_comes_back on [Stock, Rt];
     hotplug::tracers_go_on_when_a_cpu_goes_and_comes_back on [Rt];
+    hotplug::hwlat_keeps_taking_turns_when_a_cpu_goes on [Rt];
     tracers::hwlat_by_breakpoint_agrees_with_the_trace_buffer on [Rt];
     tracers::hwlat_by_buffer_agrees_with_the_trace_buffer on [Rt];
     tracers::osnoise_tells_smis on [Rt];
@@ -125,12 +126,15 @@ fn run(tests: &[&Test]) -> bool {
     println!("PLAN {}", names.join(" "));
     let mut all_passed = true;
     for test in tests {
+        let before = state::State::read();
         // In a thread of its own: a panic ends that test only, and so does what it sets for the thread.
         match thread::spawn(test.run).join() {
             Ok(()) => println!("VERDICT ok {}", test.name),
             Err(panic) => {
                 all_passed = false;
                 println!("VERDICT FAILED {}: {}", test.name, reason(panic.as_ref()));
+                // What it left must not fail the others.
+                before.put_back();
             }
         }
     }

@@ -463,20 +463,4 @@ pub(super) fn hwlatdetect_lists_windows_with_smis() {
         times.iter().all(|time| (began.1..=ended).contains(time)),
         "{report:?}"
     );
-    let left: Vec<&str> = report
-        .left
-        .iter()
-        .map(|change| change.path.as_str())
-        .collect();
-    assert_eq!(
-        left,
-        [
-            "hwlat_detector/width",
-            "hwlat_detector/window",
-            "tracing_cpumask",
-            // Its longest gap, in milliseconds.
-            "tracing_max_latency",
-            "tracing_on"
-        ]
-    );
 }

@@ -180,7 +180,11 @@ pub(super) fn what_a_kill_leaves_is_put_back_by_restore_and_by_the_next_start() 
 /// The detector at work in this very process, whose thread panics.
 pub(super) fn settings_are_back_after_a_panic() {
     let before = State::read();
-    for (name, choice) in [("hwlat", Choice::Hwlat), ("osnoise", Choice::Osnoise)] {
+    for (name, choice) in [
+        ("hwlat", Choice::Hwlat),
+        ("hwlat", Choice::HwlatBuffer),
+        ("osnoise", Choice::Osnoise),
+    ] {
         let panicked = thread::spawn(move || {
             let (detector, _) = detector::choose(choice).expect(name);
             let settings = of_cpu_1(Duration::from_millis(21), Duration::from_millis(301));
@@ -209,10 +213,12 @@ pub(super) fn a_tracer_at_work_elsewhere_is_left_alone() {
             // By default it runs all the time, interrupts on.
             set(file, name);
             let during = State::read();
-            let said = refused(&["--detector", name]);
-            let told = format!("the {name} tracer is at work in {TRACING}{folder},");
-            assert!(said.contains(&told), "{said}");
-            assert_eq!(State::read(), during);
+            for detector in DETECTORS {
+                let said = refused(&["--detector", detector]);
+                let told = format!("the {name} tracer is at work in {TRACING}{folder},");
+                assert!(said.contains(&told), "{said}");
+                assert_eq!(State::read(), during);
+            }
             assert_eq!(read(file), name, "it was taken away");
             set(file, "nop");
         }
@@ -226,6 +232,10 @@ pub(super) fn an_instance_left_over_is_removed_and_one_in_use_is_told() {
     for name in DETECTORS {
         fs::create_dir(in_tracing(INSTANCE)).expect("an instance");
         set("instances/smilat/current_tracer", name);
+        // Whose is it? No journal tells.
+        let said = refused(&["--detector", name]);
+        assert!(said.contains("instances/smilat, with"), "{said}");
+        set("instances/smilat/current_tracer", "nop");
         let told = watch(name).end();
         assert!(told.status.success(), "{}: {}", told.status, told.words);
         assert!(

@@ -49,7 +49,7 @@ pub(super) fn every_smi_in_a_stretch_is_a_gap_of_its_length() {
         "--width=800ms",
         "--window=1s",
         "--irqs-off-max=100ms",
-        "--threshold=1ms",
+        "--threshold=100us",
         "--max-gap-records=10000",
     ]);
     let symbols = Symbols::read();
@@ -120,7 +120,8 @@ pub(super) fn every_smi_in_a_stretch_is_a_gap_of_its_length() {
         run.exposure.as_millis(),
         run.elapsed.as_millis(),
     );
-    comparison.check(10, 10);
+    let control_ns = comparison.control_ns();
+    comparison.check(10, control_ns);
 }
 
 fn seen(smi: &Smi, gap: &Gap) -> Seen {

@@ -11,11 +11,10 @@ use smi_user::kernel::tracefs;
 pub(super) const TRACING: &str = "/sys/kernel/tracing";
 
 /// State of the top instance, apart from the folders of the tracers.
-const FILES: [&str; 6] = [
+const FILES: [&str; 5] = [
     "current_tracer",
     "trace_options",
     "tracing_cpumask",
-    "tracing_max_latency",
     "tracing_on",
     "tracing_thresh",
 ];
@@ -62,9 +61,15 @@ impl State {
     /// # Panics
     /// When one cannot be read.
     pub(super) fn read() -> Self {
-        let mut files: Vec<String> = FILES.map(str::to_owned).into();
-        for folder in ["hwlat_detector", "osnoise"] {
-            let entries = fs::read_dir(Path::new(TRACING).join(folder)).expect(folder);
+        // Stock kernels have fewer of them.
+        let is_there = |file: &&&str| path_of(file).exists();
+        let mut files: Vec<String> = FILES
+            .iter()
+            .filter(is_there)
+            .map(|file| (*file).to_owned())
+            .collect();
+        for folder in ["hwlat_detector", "osnoise"].iter().filter(is_there) {
+            let entries = fs::read_dir(path_of(folder)).expect(folder);
             files.extend(entries.filter_map(|entry| {
                 let entry = entry.expect("an entry");
                 // 6.12 keeps its per-CPU files of timerlat in a folder there; they are no settings.

@@ -5,7 +5,7 @@ use std::{
     process::{Child, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use smi_user::model::Snapshot;
@@ -119,7 +119,14 @@ impl Watch {
     /// When a snapshot is missing.
     #[track_caller]
     pub(super) fn ended(mut self) -> Told {
-        let status = self.child.wait().expect("it ends");
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                break status;
+            }
+            assert!(began.elapsed() < PATIENCE, "smilat does not end");
+            thread::sleep(Duration::from_millis(10));
+        };
         let words = self.words.take().expect("not joined before");
         let told = Told {
             status,
@@ -142,7 +149,8 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // It may have ended by itself; either way there is nothing more to do than to reap it.
+        // It may have ended by itself; either way there is nothing more to do than to reap it, and to let the next start
+        // put back what it changed.
         let _ended = self.child.kill();
         let _status = self.child.wait();
     }

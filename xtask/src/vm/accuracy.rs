@@ -18,17 +18,17 @@ How many SMIs each detector sees and how long it says they were. `cargo xtask te
 writes it to `target/vm/accuracy.md`; with `--update-docs` it writes this file. Nothing here is typed by hand.
 
 In an emulated machine with two CPUs, SMIs that last 5 ms by the handler's own reading of the TSC are fired at CPU 1
-while the detector watches it, 36 ms of every 40 ms, with a threshold of 1 ms. What the saved state says that each SMI
-interrupted tells whether it came while the detector sampled; it goes on until 200 have. One detector follows the other
-in the same machine, the same SMIs for all.
+while a detector watches it, 36 ms of every 40 ms. What the saved state says that each SMI interrupted tells whether it
+came while the detector sampled; it goes on until 200 have. One detector follows the other in the same machine.
 
-- *SMIs inside*: those of 5 ms that came while the detector sampled; *seen*: those for which it told a gap (hwlat and
-  hwlatdetect: a window) at that time and at least as long. *Within 5 %*: told as at most 0.25 ms longer than they were.
+- *SMIs inside*: those of 5 ms that came while the detector sampled; *seen*: those for which it told a gap at that time
+  (hwlat and hwlatdetect: a window with a gap at least as long). *Within 5 %*: told as at most 0.25 ms longer.
 - *Longer by*: the gap less the SMI's own length. The emulator takes time to enter and to leave an SMI, and its host
-  takes the CPU away now and then, so no gap is ever shorter than its SMI.
-- Two controls of the same run show how much of that is the host's doing: *empty SMIs over 1 ms* lasted no time at all
-  by the handler's reading, and *gaps without an SMI* are the emulator's own. On a machine that counts instructions
-  instead of time, no detector sees a gap of 10 us in a minute (a test).
+  takes the CPU away now and then: more in one minute than in another, which is why the rows differ in their tails.
+- Two controls of the same run show how much of that is the emulator's and its host's doing: *empty SMIs*, which the
+  handler leaves at once, and *gaps without an SMI* above the threshold, 0.1 ms for spin and osnoise, 1 ms for the others.
+- On a machine that counts instructions instead of time, none of smilat's detectors sees a gap of 10 us in a minute, a
+  fifth of which they sample (a test).
 - `rtla hwnoise` tells sums only: *seen* is its count of hardware noise above 4 ms, whatever made it, and *longer by* the
   difference of the means.
 - `hwlatdetect` reads the records ten times a second and keeps the first of them, so its SMIs are 100 ms apart and more,

@@ -26,7 +26,7 @@ use self::{
 };
 use crate::{ebpf, sh};
 
-/// A machine that takes longer hangs. On an idle host they take a tenth of it.
+/// A machine that takes longer hangs. On an idle host the longest takes some seven minutes.
 const LIMIT: Duration = Duration::from_mins(15);
 
 /// Where the statically linked programs are built, apart from those for this machine: another linking would have
@@ -175,11 +175,17 @@ pub(crate) fn test(only: Option<&str>, kernel: Option<Kernel>, update_docs: bool
             }
         }
     }
-    tables.write(update_docs)?;
+    // A document of some of the machines, or of some of the detectors, would be half a document.
+    let whole = failures.is_empty() && kernel.is_none();
+    tables.write(update_docs && whole)?;
     ensure!(
         failures.is_empty(),
         "failed in virtual machines: {}",
         failures.join(", ")
+    );
+    ensure!(
+        whole || !update_docs,
+        "docs/accuracy.md is as it was: it needs all machines"
     );
     ensure!(
         any,

@@ -1,7 +1,7 @@
 //! hwlat's records as the kernel commits them: a breakpoint on each CPU runs the BPF program that counts them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     os::fd::{AsFd as _, OwnedFd},
 };
 
@@ -28,6 +28,8 @@ pub(super) struct Breakpoints {
     address: u64,
     program: OwnedFd,
     set: BTreeMap<u32, Breakpoint>,
+    /// CPUs that were told to have none.
+    told: BTreeSet<u32>,
 }
 
 impl Breakpoints {
@@ -44,6 +46,7 @@ impl Breakpoints {
             address: kallsyms::address_of(COMMIT)?,
             program,
             set: BTreeMap::new(),
+            told: BTreeSet::new(),
         };
         for cpu in online.iter() {
             breakpoints.set_on(cpu)?;
@@ -70,8 +73,12 @@ impl Source for Breakpoints {
         missing
             .into_iter()
             .filter_map(|cpu| {
-                let error = anyhow::Error::from(self.set_on(cpu).err()?);
-                Some(format!(
+                let Err(error) = self.set_on(cpu) else {
+                    self.told.remove(&cpu);
+                    return None;
+                };
+                let error = anyhow::Error::from(error);
+                self.told.insert(cpu).then(|| format!(
                     "no breakpoint can be set on CPU {cpu} ({error:#}): hwlat's records of that CPU are not seen"
                 ))
             })

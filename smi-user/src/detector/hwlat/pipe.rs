@@ -4,6 +4,7 @@
 //! `events/header_page` and `events/header_event`).
 
 use std::{
+    collections::BTreeSet,
     fs::{File, OpenOptions},
     io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -36,6 +37,8 @@ const TIME_STAMP: u32 = 31;
 pub(super) struct Pipes {
     instance: PathBuf,
     pipes: Vec<(u32, File)>,
+    /// CPUs that were told to have none.
+    told: BTreeSet<u32>,
     layout: TracerLayout,
     buffer: Vec<u8>,
 }
@@ -49,6 +52,7 @@ impl Pipes {
         let mut pipes = Self {
             instance: instance.to_owned(),
             pipes: Vec::new(),
+            told: BTreeSet::new(),
             layout,
             buffer: vec![0; BUFFER],
         };
@@ -82,10 +86,13 @@ impl Source for Pipes {
         missing
             .into_iter()
             .filter_map(|cpu| {
-                let error = self.open_of(cpu).err()?;
-                Some(format!(
-                    "{error:#}: hwlat's records of that CPU are not seen"
-                ))
+                let Err(error) = self.open_of(cpu) else {
+                    self.told.remove(&cpu);
+                    return None;
+                };
+                self.told
+                    .insert(cpu)
+                    .then(|| format!("{error:#}: hwlat's records of that CPU are not seen"))
             })
             .collect()
     }

@@ -155,9 +155,9 @@ impl fmt::Display for Route {
 }
 
 impl Windows {
-    /// Counts a window whose time went by.
-    fn skip(&self) {
-        self.skipped.fetch_add(1, Ordering::Relaxed);
+    /// Counts windows whose time went by.
+    fn skip(&self, windows: u64) {
+        self.skipped.fetch_add(windows, Ordering::Relaxed);
     }
 
     fn count(&self, outcome: Outcome) {
@@ -166,7 +166,7 @@ impl Windows {
             Outcome::Run => {
                 self.run.fetch_add(1, Ordering::Relaxed);
             }
-            Outcome::Short | Outcome::Away | Outcome::Starved => self.skip(),
+            Outcome::Short | Outcome::Away | Outcome::Starved => self.skip(1),
             // Under way when told to stop: it has not ended.
             Outcome::Stopped => (),
         }
@@ -225,9 +225,8 @@ impl<'a> Sampler<'a> {
         let mut due_ns = monotonic_ns() + fastrand::u64(0..=self.timing.left_ns());
         while self.sleep_until(due_ns) {
             let missed = monotonic_ns().saturating_sub(due_ns) / self.timing.window_ns;
-            for _ in 0..missed {
-                let (cpu, _) = turns.next();
-                self.shared.windows[cpu as usize].skip();
+            for (cpu, missed) in turns.missed(missed) {
+                self.shared.windows[cpu as usize].skip(missed);
             }
             let (cpu, settled) = turns.settle()?;
             let windows = &self.shared.windows[cpu as usize];
@@ -354,6 +353,22 @@ impl<'a> Turns<'a> {
         }
     }
 
+    /// Lets the turns of so many windows go by; how many that was of each CPU.
+    fn missed(&mut self, windows: u64) -> Vec<(u32, u64)> {
+        let Route::RoundRobin(cpus) = self.route else {
+            return vec![(self.next().0, windows)];
+        };
+        let all = cpus.len().max(1) as u64;
+        let mut missed: Vec<(u32, u64)> = cpus.iter().map(|cpu| (cpu, windows / all)).collect();
+        for _ in 0..windows % all {
+            if let Some((_, windows)) = missed.get_mut(self.next) {
+                *windows += 1;
+            }
+            self.next = (self.next + 1) % missed.len().max(1);
+        }
+        missed
+    }
+
     /// Puts the thread on the CPU of the next window and keeps it there. False when that CPU is offline.
     fn settle(&mut self) -> Result<(u32, bool), SamplerError> {
         let (cpu, allowed) = self.next();
@@ -378,5 +393,23 @@ fn moved(cpus: impl IntoIterator<Item = u32> + Clone) -> Result<bool, SamplerErr
             cpus: cpus.into_iter().collect(),
             source,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missed_windows_are_those_of_the_cpus_whose_turn_it_was() {
+        let route = Route::RoundRobin("1-3".parse().expect("a list"));
+        let mut turns = Turns::new(&route);
+        assert_eq!(turns.next(), (1, true));
+        assert_eq!(turns.missed(0), [(1, 0), (2, 0), (3, 0)]);
+        assert_eq!(turns.missed(2), [(1, 0), (2, 1), (3, 1)]);
+        assert_eq!(turns.missed(7), [(1, 3), (2, 2), (3, 2)]);
+        assert_eq!(turns.next(), (2, true));
+        let route = Route::Fixed(5);
+        assert_eq!(Turns::new(&route).missed(9), [(5, 9)]);
     }
 }

@@ -8,7 +8,7 @@ use smi_common::{CpuStats, GapRecord};
 use super::Tracer;
 use crate::{
     detector::{Noise, Running, away::Away},
-    kernel::cpus::CpuList,
+    kernel::{clock::Epoch, cpus::CpuList},
     model::{SamplerCounts, WindowCounts},
     settings::Settings,
 };
@@ -36,12 +36,14 @@ pub(in crate::detector) trait Source: Send {
 }
 
 /// See the module.
-pub(in crate::detector) struct Tracing<S> {
+pub(in crate::detector) struct Tracing<S: Source> {
     name: &'static str,
     /// Taken when it is stopped.
     tracer: Option<Tracer>,
-    /// Dropped after the tracer was stopped: it has committed its last record then.
     source: S,
+    warnings: Vec<String>,
+    /// By which the times of records were made.
+    epoch: Option<Epoch>,
     /// Records read while stopping.
     rest: Vec<GapRecord>,
     online: CpuList,
@@ -53,13 +55,15 @@ impl<S: Source> Tracing<S> {
     /// Of the tracer `name`, which was started with `settings` when `online` were the CPUs.
     pub(in crate::detector) fn new(
         name: &'static str,
-        tracer: Tracer,
+        mut tracer: Tracer,
         source: S,
         online: CpuList,
         settings: &Settings,
     ) -> Self {
         Self {
             name,
+            warnings: std::mem::take(&mut tracer.warnings),
+            epoch: None,
             tracer: Some(tracer),
             source,
             rest: Vec::new(),
@@ -69,26 +73,26 @@ impl<S: Source> Tracing<S> {
         }
     }
 
+    /// The same, whose records are dated by the wall clock as `epoch` has it.
+    pub(in crate::detector) fn dated_by(mut self, epoch: Epoch) -> Self {
+        self.epoch = Some(epoch);
+        self
+    }
+
     /// Follows CPUs that went or came back.
     fn follow_cpus(&mut self) -> Result<()> {
         let online = CpuList::online()?;
-        if online == self.online {
-            return Ok(());
+        if online != self.online {
+            for cpu in self.settings.cpus.iter() {
+                let told =
+                    self.away
+                        .note(cpu, !online.contains(cpu), "the tracer does not watch it");
+                self.warnings.extend(told);
+            }
+            self.online = online;
         }
-        let mut told: Vec<String> = self
-            .settings
-            .cpus
-            .iter()
-            .filter_map(|cpu| {
-                self.away
-                    .note(cpu, !online.contains(cpu), "the tracer does not watch it")
-            })
-            .collect();
-        told.extend(self.source.follow(&online));
-        if let Some(tracer) = &mut self.tracer {
-            tracer.warnings.extend(told);
-        }
-        self.online = online;
+        // Each time: what failed before may go now.
+        self.warnings.extend(self.source.follow(&self.online));
         Ok(())
     }
 }
@@ -96,6 +100,10 @@ impl<S: Source> Tracing<S> {
 impl<S: Source> Running for Tracing<S> {
     fn noise(&self) -> Noise {
         Noise::default()
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.epoch.unwrap_or_else(Epoch::now)
     }
 
     /// Windows as the tracer's threads took them. The tracer keeps its own schedule and does not tell what it missed, so
@@ -132,10 +140,7 @@ impl<S: Source> Running for Tracing<S> {
     }
 
     fn warnings(&mut self) -> Vec<String> {
-        self.tracer
-            .as_mut()
-            .map(|tracer| std::mem::take(&mut tracer.warnings))
-            .unwrap_or_default()
+        std::mem::take(&mut self.warnings)
     }
 
     fn check(&mut self) -> Result<()> {
@@ -148,7 +153,12 @@ impl<S: Source> Running for Tracing<S> {
             runs,
             "the {name} tracer was taken away by somebody else; what it found until then is reported above"
         );
-        self.follow_cpus()
+        self.follow_cpus()?;
+        if let Some(tracer) = &mut self.tracer {
+            let told = tracer.keep_mode()?;
+            self.warnings.extend(told);
+        }
+        Ok(())
     }
 
     fn stop(&mut self) -> Result<()> {
@@ -156,8 +166,18 @@ impl<S: Source> Running for Tracing<S> {
             return Ok(());
         };
         let rest = self.source.last_records(&tracer.instance);
-        tracer.changes.undo_all()?;
+        let undone = tracer.changes.undo_all();
         self.rest = rest?;
+        undone?;
         Ok(())
+    }
+}
+
+impl<S: Source> Drop for Tracing<S> {
+    /// Where it was not stopped: what the source holds open would keep the tracer from being stopped.
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            log::error!("{error:#}");
+        }
     }
 }
