@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Run(args) => commands::run::run(&args),
+        Command::Fire(args) => commands::fire::run(&args),
         Command::Restore => commands::restore::run(),
     };
     done.unwrap_or_else(|error| {

@@ -1,4 +1,7 @@
 //! One file for each subcommand: orchestration, no kernel details.
 
+pub mod fire;
 pub mod restore;
 pub mod run;
+
+mod signals;

@@ -3,9 +3,15 @@
 
 pub mod changes;
 pub mod clock;
+pub mod container;
+pub mod cpuid;
 pub mod cpus;
+pub mod fadt;
 pub mod kallsyms;
+pub mod msr;
 pub mod perf;
+pub mod pmu;
+pub mod port;
 pub mod process;
 pub mod release;
 pub mod sched;

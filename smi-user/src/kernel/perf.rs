@@ -1,4 +1,7 @@
-//! The perf events that run BPF programs (`perf_event_open(2)`): a timer of a thread, and a breakpoint in the kernel.
+//! Perf events (`perf_event_open(2)`): those that run BPF programs, a timer of a thread and a breakpoint in the kernel,
+//! and those that count ([`count`]).
+
+pub mod count;
 
 use std::{
     io,
@@ -118,6 +121,16 @@ fn open(
     cpu: i32,
     program: BorrowedFd<'_>,
 ) -> Result<OwnedFd, PerfError> {
+    let event = open_event(attr, thread, cpu)?;
+    // SAFETY: both descriptors are open.
+    if unsafe { libc::ioctl(event.as_raw_fd(), SET_BPF, program.as_raw_fd()) } < 0 {
+        return Err(failed("PERF_EVENT_IOC_SET_BPF"));
+    }
+    Ok(event)
+}
+
+/// Opens an event.
+fn open_event(attr: &Attr, thread: libc::pid_t, cpu: i32) -> Result<OwnedFd, PerfError> {
     let no_group = -1;
     // SAFETY: `attr` has the layout and size it claims; the kernel only reads it.
     let fd = unsafe {
@@ -135,12 +148,7 @@ fn open(
         return Err(failed("perf_event_open"));
     }
     // SAFETY: the kernel just returned it; nobody else owns it.
-    let event = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: both descriptors are open.
-    if unsafe { libc::ioctl(fd, SET_BPF, program.as_raw_fd()) } < 0 {
-        return Err(failed("PERF_EVENT_IOC_SET_BPF"));
-    }
-    Ok(event)
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn failed(call: &'static str) -> PerfError {

@@ -8,6 +8,7 @@ pub mod smi;
 
 mod accuracy;
 mod choice;
+mod fire;
 mod hotplug;
 mod init;
 mod known_smis;
@@ -53,6 +54,10 @@ macro_rules! tests {
 const TESTS: &[Test] = tests! {
     known_smis::the_counter_moves_by_one_for_each_smi on [Stock, Rt, Exact];
     known_smis::a_cpu_that_reads_its_clock_sees_each_smi_as_a_gap on [Stock, Rt];
+    fire::a_thousand_smis_move_the_msr_pmu_by_a_thousand on [Stock, Rt];
+    fire::each_counter_counts_every_smi on [Stock, Rt];
+    fire::a_counter_ends_when_its_cpu_goes_offline on [Stock, Rt];
+    fire::requests_to_firmware_are_refused_and_without_yes_nothing_is_done on [Stock, Rt];
     spin::every_smi_in_a_stretch_is_a_gap_of_its_length on [Stock, Rt];
     choice::a_stock_kernel_gets_spin_and_is_told_why on [Stock];
     settings::the_kernel_has_the_settings_that_were_asked_for on [Rt];
