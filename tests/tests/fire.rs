@@ -88,6 +88,23 @@ fn a_container_is_recognised_by_its_process_numbers() {
 }
 
 #[test]
+fn a_kernel_that_is_locked_down_is_recognised() {
+    // A stand-in for the kernel's own file: lockdown cannot be lifted again before the next boot.
+    let prepare = "mount -t tmpfs none /sys/kernel/security && \
+                   echo 'none [integrity] confidentiality' > /sys/kernel/security/lockdown";
+    refused(
+        Command::new("unshare")
+            .args(["--mount", "sh", "-c"])
+            .arg(format!("{prepare} && exec \"$SMILAT\" fire")),
+        &[
+            "Nothing has been written, and here it could not be",
+            "locked down (integrity)",
+            "lockdown=none",
+        ],
+    );
+}
+
+#[test]
 fn what_can_be_counted_here_is_counted_and_what_cannot_says_why() {
     let online = CpuList::online().expect("online CPUs");
     let counter = match counter::choose() {

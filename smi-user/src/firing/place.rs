@@ -50,18 +50,18 @@ fn judge(place: &Place, force: bool) -> Availability {
             "nothing would help on this CPU",
         );
     }
+    if let Some(mode) = &place.lockdown {
+        return missing(
+            format!("the kernel is locked down ({mode}), which bars programs from I/O ports"),
+            "boot it with lockdown=none, or with Secure Boot off",
+        );
+    }
     if let Some(sign) = &place.container {
         return missing(
             format!(
                 "this is a container ({sign}), and an SMI stops the whole host, not just the container"
             ),
             "run it on the host",
-        );
-    }
-    if let Some(mode) = &place.lockdown {
-        return missing(
-            format!("the kernel is locked down ({mode}), which bars programs from I/O ports"),
-            "boot it with lockdown=none, or with Secure Boot off",
         );
     }
     if let Err(error) = &place.ports {

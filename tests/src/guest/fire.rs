@@ -1,6 +1,13 @@
 //! `smilat fire` beside an SMM handler that counts, and beside MSR 0x34 read by the test itself.
 
-use std::{fs, thread, time::Duration};
+use std::{
+    ffi::CStr,
+    fs, io,
+    os::unix::process::CommandExt as _,
+    process::{Command, Stdio},
+    ptr, thread,
+    time::Duration,
+};
 
 use smi_user::{
     counter,
@@ -9,7 +16,7 @@ use smi_user::{
 };
 
 use super::smi;
-use crate::{output, smilat, stderr};
+use crate::{output, smilat, stderr, wait_until};
 
 const SMIS: u32 = 1000;
 
@@ -57,7 +64,7 @@ fn moved_by(report: &str, cpu: u32) -> u64 {
         .unwrap_or_else(|| panic!("no CPU {cpu} in:\n{report}"))
 }
 
-pub(super) fn a_thousand_smis_move_the_msr_pmu_by_a_thousand() {
+pub(super) fn fire_moves_the_msr_pmu_by_a_thousand_for_a_thousand_smis() {
     for cpu in [0, 1] {
         let report = fire_from(cpu);
         assert!(
@@ -78,7 +85,7 @@ pub(super) fn a_thousand_smis_move_the_msr_pmu_by_a_thousand() {
 }
 
 /// Every counter that can be had here, read around SMIs of known number.
-pub(super) fn each_counter_counts_every_smi() {
+pub(super) fn each_counter_counts_every_smi_fired() {
     const FEW: u32 = 50;
     sched::set_affinity([0]).expect("affinity");
     smi::set_length(Duration::ZERO);
@@ -134,7 +141,7 @@ pub(super) fn a_counter_ends_when_its_cpu_goes_offline() {
     anew.read(1).expect("a count");
 }
 
-pub(super) fn requests_to_firmware_are_refused_and_without_yes_nothing_is_done() {
+pub(super) fn fire_refuses_requests_to_firmware_and_does_nothing_without_yes() {
     let fadt = Fadt::read().expect("a FADT");
     println!(
         "    FADT: SMI_CMD {:#x}, requests {:?}",
@@ -155,4 +162,100 @@ pub(super) fn requests_to_firmware_are_refused_and_without_yes_nothing_is_done()
         assert!(refused.stdout.is_empty(), "{args:?}");
     }
     assert_eq!(smi::handler_count(), handler, "an SMI came");
+}
+
+/// Has the command see nothing in these folders.
+fn hiding(command: &mut Command, folders: &'static [&'static CStr]) {
+    let checked = |rc| {
+        if rc == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    };
+    // SAFETY: only system calls between fork and exec, with strings that end in NUL and live for ever.
+    unsafe {
+        command.pre_exec(move || {
+            checked(libc::unshare(libc::CLONE_NEWNS))?;
+            folders.iter().try_for_each(|folder| {
+                let kind = c"tmpfs".as_ptr();
+                checked(libc::mount(kind, folder.as_ptr(), kind, 0, ptr::null()))
+            })
+        });
+    }
+}
+
+pub(super) fn fire_reads_the_register_without_the_pmu_and_proves_nothing_without_both() {
+    const PMUS: &CStr = c"/sys/bus/event_source/devices";
+    const REGISTERS: &CStr = c"/dev/cpu";
+    smi::set_length(Duration::ZERO);
+    let fire = |hidden: &'static [&'static CStr]| {
+        let handler = smi::handler_count();
+        let mut command = smilat();
+        command.args(["fire", "--yes", "--count=20", "--interval=0"]);
+        hiding(&mut command, hidden);
+        let fired = output(&mut command);
+        let report = String::from_utf8_lossy(&fired.stdout).into_owned();
+        assert_eq!(fired.status.code(), Some(0), "{report}{}", stderr(&fired));
+        assert_eq!(smi::handler_count() - handler, 20, "{report}");
+        report
+    };
+    let by_register = fire(&[PMUS]);
+    assert!(
+        by_register.contains("SMIs counted: Intel's MSR 0x34, by /dev/cpu/N/msr"),
+        "{by_register}"
+    );
+    assert!(by_register.contains("Proven: 20 writes"), "{by_register}");
+    let by_nothing = fire(&[PMUS, REGISTERS]);
+    for told in [
+        "Nothing proves that the 20 writes raised SMIs",
+        "msr/smi: the kernel's msr PMU offers no event smi",
+        "modprobe msr",
+    ] {
+        assert!(by_nothing.contains(told), "{by_nothing}");
+    }
+}
+
+/// A counter that does not move as it should is told by the exit status: here SMIs of somebody else come in between.
+pub(super) fn other_smis_are_not_taken_for_those_fired() {
+    let (status, report) = fire_until_interrupted(|| smi::fire_on(0));
+    assert_eq!(status, Some(1), "{report}");
+    assert!(report.contains("Not proven: "), "{report}");
+    assert!(report.contains("Other SMIs came in between"), "{report}");
+}
+
+pub(super) fn fire_reports_what_it_did_when_interrupted() {
+    let (status, report) = fire_until_interrupted(|| {});
+    assert_eq!(status, Some(0), "{report}");
+    assert!(report.contains("interrupted after "), "{report}");
+    assert!(report.contains("Proven: "), "{report}");
+}
+
+/// Has a command with more to fire than it gets time for fire some, then does `meanwhile` and ends it as Ctrl-C does.
+fn fire_until_interrupted(meanwhile: impl FnOnce()) -> (Option<i32>, String) {
+    // On the other CPU, so that an interrupt sent to the first does not meet its own sender.
+    sched::set_affinity([1]).expect("affinity");
+    smi::set_length(Duration::ZERO);
+    let handler = smi::handler_count();
+    let child = smilat()
+        .args([
+            "fire",
+            "--yes",
+            "--count=1000",
+            "--interval=300ms",
+            "--cpu=0",
+        ])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    wait_until("two SMIs", || smi::handler_count() >= handler + 2);
+    let before = smi::handler_count();
+    meanwhile();
+    wait_until("another", || smi::handler_count() >= before + 2);
+    let pid = libc::pid_t::try_from(child.id()).expect("a pid");
+    // SAFETY: the child was not waited for, so the number is still its own.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+    let fired = child.wait_with_output().expect("it ends");
+    let report = String::from_utf8_lossy(&fired.stdout).into_owned();
+    (fired.status.code(), report)
 }
