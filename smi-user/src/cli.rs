@@ -189,6 +189,8 @@ pub struct FireArgs {
     pub value: u8,
 
     /// CPU that writes; it gets the SMI, on most machines together with all others [default: the first allowed]
+    ///
+    /// Some firmware, QEMU's for one, is ready for SMIs on CPU 0 only: on another they hang the machine.
     #[arg(long, value_name = "CPU")]
     pub cpu: Option<u32>,
 

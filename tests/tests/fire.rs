@@ -58,6 +58,18 @@ fn without_yes_it_explains_and_does_nothing() {
 }
 
 #[test]
+fn what_was_insisted_on_and_another_cpu_are_warned_about() {
+    refused(
+        smilat().args(["fire", "--force", "--value=3", "--cpu=1"]),
+        &[
+            "Beware of 0x03: ",
+            "ready for SMIs on CPU 0 only",
+            "Nothing has been written",
+        ],
+    );
+}
+
+#[test]
 fn a_machine_without_the_port_says_so() {
     // Only where even a mistake could not fire.
     if Path::new("/dev/port").exists() {

@@ -44,8 +44,9 @@ pub fn run(args: &FireArgs) -> Result<ExitCode> {
         cpu: cpu(args.cpu, &online)?,
     };
     let fadt = Fadt::read();
+    let request = value::request(order.value, fadt.as_ref());
     if !args.force
-        && let Some(request) = value::request(order.value, fadt.as_ref())
+        && let Some(request) = &request
     {
         bail!(
             "--value {:#04x} is refused: {request}; choose another, or insist with --force",
@@ -54,7 +55,7 @@ pub fn run(args: &FireArgs) -> Result<ExitCode> {
     }
     let place = place::probe(fadt.as_ref(), args.force);
     if !args.yes {
-        eprint!("{}", explanation(&order, &place));
+        eprint!("{}", explanation(&order, request.as_deref(), &place));
         return Ok(ExitCode::from(NOT_DONE));
     }
     if let Availability::Missing { reason, remedy } = place {
@@ -96,7 +97,15 @@ fn cpu(asked: Option<u32>, online: &CpuList) -> Result<u32> {
 }
 
 /// What would be done, for one who has not said yes to it.
-fn explanation(order: &Order, place: &Availability) -> String {
+fn explanation(order: &Order, request: Option<&str>, place: &Availability) -> String {
+    let beware = request.map_or_else(String::new, |request| {
+        format!("Beware of {:#04x}: {request}.\n", order.value)
+    });
+    let unready = if order.cpu == 0 {
+        ""
+    } else {
+        "Some firmware, SeaBIOS for one, is ready for SMIs on CPU 0 only: on another CPU they hang the machine.\n"
+    };
     let here = match place {
         Availability::Ready => {
             "Nothing has been written. Run it again with --yes to do it.".to_owned()
@@ -112,6 +121,7 @@ fn explanation(order: &Order, place: &Availability) -> String {
          all CPUs, away from the kernel for some microseconds up to many milliseconds, and may take the value for a request.\n\
          Which values mean what is up to the firmware and seldom documented: one it does not know is mostly ignored, but\n\
          settings may change, and the machine may hang or reset. Do it where nothing depends on the machine.\n\
+         {beware}{unready}\
          \n\
          {here}\n",
         cpu = order.cpu,
