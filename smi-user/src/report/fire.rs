@@ -33,8 +33,8 @@ fn write(text: &mut String, outcome: &Outcome) -> std::fmt::Result {
     if writes.count > 0 {
         writeln!(
             text,
-            "a write took min {}, mean {}, max {}, system call included; as a hint: one that raises an SMI takes several \
-             us, one that does nothing about 1 us or less",
+            "a write took min {}, mean {}, max {}, system call included\n  \
+             a hint, no proof: one that raises an SMI takes several us, one that does nothing about 1 us or less",
             show_ns(writes.min_ns as f64),
             show_ns(writes.mean_ns()),
             show_ns(writes.max_ns as f64)
