@@ -51,6 +51,21 @@ pub enum Command {
     /// Exit status: 0 `smilat run` can run here with some detector; 2 it cannot.
     Doctor(DoctorArgs),
 
+    /// Fire SMIs through I/O port 0xb2 and see whether a counter moves: asks for --yes, for it can upset a machine
+    ///
+    /// A byte written to that port makes most chipsets of x86 machines raise a System Management Interrupt: firmware
+    /// takes the CPU away from the kernel, which is what the detectors look for. A hardware counter of SMIs, where there
+    /// is one, is read on all CPUs before the first write and after the last: only that proves that SMIs came. Used are
+    /// Intel's count (MSR 0x34, by the kernel's msr PMU, or else by the module msr) and AMD's event 0x2B (from Zen 2
+    /// on, not exact). In a virtual machine the count is its own, without the SMIs of the host.
+    ///
+    /// Without --yes it says what it would do and whether it could, and does nothing. It refuses to run in containers, on
+    /// kernels that are locked down or have no /dev/port, and where the firmware's table names another port.
+    ///
+    /// Exit status: 0 the counter of the CPU that wrote moved by the number of writes, or there is no counter (which is
+    /// said: then nothing is proven); 1 it moved by another number; 2 it could not run, or --yes is missing.
+    Fire(FireArgs),
+
     /// Put back the kernel's tracing settings that a killed run left changed
     ///
     /// The detectors hwlat and osnoise change settings of the kernel's tracers and put them back when they end. What a
@@ -176,6 +191,68 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
+/// Options of `smilat fire`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  smilat fire                                   say what would be done, and whether it can be
+  smilat fire --yes                             fire one SMI at the first CPU
+  smilat fire --yes --count 100 --interval 10ms --cpu 1
+  smilat run --preset idle & smilat fire --yes --count 50; kill -INT %1
+                                                see whether a detector finds them")]
+pub struct FireArgs {
+    /// How many SMIs
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub count: u64,
+
+    /// Time from one to the next, a bare number being seconds; 0 for none
+    ///
+    /// Where each SMI takes long, the machine has nothing but this time for its work.
+    #[arg(short, long, value_name = "TIME", default_value = "100ms", value_parser = pause)]
+    pub interval: Duration,
+
+    /// Byte to write, decimal or hexadecimal (0x4f): what firmware makes of it is up to the firmware
+    ///
+    /// Values it is known to take for requests are refused: 2 and 3, which many take for turning ACPI on and off, and
+    /// those that this machine's ACPI table FADT names.
+    #[arg(long, value_name = "BYTE", default_value = "0", value_parser = byte)]
+    pub value: u8,
+
+    /// CPU that writes; it gets the SMI, on most machines together with all others [default: the first allowed]
+    ///
+    /// Some firmware, QEMU's for one, is ready for SMIs on CPU 0 only: on another they hang the machine.
+    #[arg(long, value_name = "CPU")]
+    pub cpu: Option<u32>,
+
+    /// Really do it
+    #[arg(long)]
+    pub yes: bool,
+
+    /// Accept a --value that firmware takes for a request, and a firmware that names another port or none
+    #[arg(long)]
+    pub force: bool,
+}
+
+fn byte(text: &str) -> Result<u8, String> {
+    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) => (hex, 16),
+        None => (text, 10),
+    };
+    // `from_str_radix` would take a sign.
+    (!digits.starts_with('+'))
+        .then(|| u8::from_str_radix(digits, radix).ok())
+        .flatten()
+        .ok_or_else(|| "the port takes one byte; write 0 to 255 or 0x00 to 0xff".to_owned())
+}
+
+fn pause(text: &str) -> Result<Duration, String> {
+    const MAX: Duration = Duration::from_hours(1);
+    match parse_time(text, Bare::Seconds) {
+        Ok(time) if time > MAX => Err("above 1h, the longest that makes sense here".into()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 fn gap_time(text: &str) -> Result<Duration, String> {
     parse_time(text, Bare::Microseconds).map_err(|error| error.to_string())
 }
@@ -229,6 +306,16 @@ mod tests {
         assert_eq!(args.threshold, Duration::from_micros(20));
         assert_eq!(args.duration, Some(Duration::from_mins(1)));
         assert_eq!(args.width, Some(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn a_byte_is_decimal_or_hexadecimal() {
+        for (text, value) in [("0", 0), ("255", 255), ("0x4f", 0x4f), ("0XFF", 255)] {
+            assert_eq!(byte(text), Ok(value), "{text}");
+        }
+        for text in ["", "0x", "256", "0x100", "-1", "+1", "0x+1", "4f", "two"] {
+            assert!(byte(text).is_err(), "{text}");
+        }
     }
 
     #[test]

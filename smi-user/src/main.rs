@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => commands::run::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
+        Command::Fire(args) => commands::fire::run(&args),
         Command::Restore => commands::restore::run(),
     };
     done.unwrap_or_else(|error| {

@@ -59,9 +59,12 @@ fn every_check_that_is_not_ok_says_what_it_blocks_and_what_would_help() {
     let clock = fs::read_to_string(clock).expect("clock source");
     let told = &check(&found, "clock source").found;
     assert!(told.contains(clock.trim()), "{told}");
-    assert_eq!(
-        check(&found, "/dev/cpu/N/msr").state == State::Missing,
-        !fs::exists("/dev/cpu/0/msr").expect("msr"),
+    // On a CPU of another maker's it is no news.
+    let msr = found.checks.iter().find(|check| check.name == "MSR 0x34");
+    let there = fs::exists("/dev/cpu/0/msr").expect("msr");
+    assert!(
+        there || msr.is_none_or(|msr| msr.state == State::Missing),
+        "{msr:?}"
     );
 }
 

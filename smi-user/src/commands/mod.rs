@@ -1,5 +1,8 @@
 //! One file for each subcommand: orchestration, no kernel details.
 
 pub mod doctor;
+pub mod fire;
 pub mod restore;
 pub mod run;
+
+mod signals;

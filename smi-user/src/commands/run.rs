@@ -9,11 +9,9 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use jiff::tz::TimeZone;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
-};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
+use super::signals::Signals;
 use crate::{
     bpf::{Bpf, BpfError},
     cli::{Format, RunArgs},
@@ -274,33 +272,6 @@ fn explain(error: anyhow::Error) -> anyhow::Error {
     match refusal::hint(errno) {
         Some(hint) => anyhow::anyhow!("{error:#}: {hint}"),
         None => error,
-    }
-}
-
-/// The signals that end a run.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        let new = |kind| signal(kind).context("cannot handle signals");
-        Ok(Self {
-            interrupt: new(SignalKind::interrupt())?,
-            terminate: new(SignalKind::terminate())?,
-            hangup: new(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for one.
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
-        }
     }
 }
 

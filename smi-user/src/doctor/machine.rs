@@ -1,13 +1,22 @@
 //! The machine around the CPUs: a hypervisor and what it hides, SMT and hybrid layouts, isolated CPUs, Intel PT, IOMMU.
 
-use std::{fs, io};
+use std::fs;
 
 use super::{Check, Facts, Group, State};
-use crate::kernel::{cpuinfo, cpus::CpuList, kconfig::Setting, machine, msr, pmu};
+use crate::kernel::{
+    cpuinfo,
+    cpus::CpuList,
+    kconfig::Setting,
+    machine,
+    msr::Msr,
+    pmu::{self, Pmu},
+};
 
 /// Ticks a second of the times in `/proc/stat` (`USER_HZ`, 100 on x86).
 const TICKS_PER_S: f64 = 100.0;
 
+/// Abilities of VMX beyond the basic ones (Intel SDM volume 3, appendix A.6).
+const IA32_VMX_MISC: u32 = 0x485;
 /// Bit 14 of `IA32_VMX_MISC`: Intel PT may run in VMX operation (Intel SDM volume 3, appendix A.6).
 const PT_IN_VMX: u64 = 1 << 14;
 
@@ -17,8 +26,8 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
         virtualisation(hypervisor.as_deref(), machine::steal_ticks()),
         layout(
             machine::read("cpu/smt/active").as_deref(),
-            pmu::read("cpu_core", "cpus").as_deref(),
-            pmu::read("cpu_atom", "cpus").as_deref(),
+            pmu::attribute("cpu_core", "cpus").as_deref(),
+            pmu::attribute("cpu_atom", "cpus").as_deref(),
         ),
         isolated(
             machine::read("cpu/isolated").as_deref(),
@@ -28,12 +37,13 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
     ];
     if facts.cpu.vendor == "GenuineIntel" {
         checks.push(intel_pt(
-            pmu::path("intel_pt", "type").exists(),
+            Pmu::find("intel_pt").is_some(),
             facts.cpu.has("intel_pt"),
-            facts
-                .cpu
-                .has("vmx")
-                .then(|| msr::read(0, msr::IA32_VMX_MISC)),
+            facts.cpu.has("vmx").then(|| {
+                Msr::open(0)
+                    .and_then(|registers| registers.read(IA32_VMX_MISC))
+                    .map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+            }),
             facts.is_virtual(),
         ));
     }
@@ -139,7 +149,7 @@ fn isolated(isolated: Option<&str>, nohz_full: Option<&str>, online: Option<&str
 fn intel_pt(
     has_pmu: bool,
     has_flag: bool,
-    vmx_misc: Option<io::Result<u64>>,
+    vmx_misc: Option<Result<u64, String>>,
     is_virtual: bool,
 ) -> Check {
     let name = "Intel PT";
@@ -217,7 +227,7 @@ mod tests {
         // All other bits set.
         assert_eq!(pt(Some(Ok(!(1 << 14)))).state, State::Warning);
         assert_eq!(pt(None).state, State::Ok);
-        let refused = Err(io::Error::from_raw_os_error(libc::EACCES));
+        let refused = Err("Permission denied".to_owned());
         assert_eq!(pt(Some(refused)).state, State::Unknown);
         assert_eq!(intel_pt(false, false, None, true).state, State::Missing);
     }

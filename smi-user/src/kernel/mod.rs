@@ -3,14 +3,18 @@
 
 pub mod changes;
 pub mod clock;
+pub mod container;
+pub mod cpuid;
 pub mod cpuinfo;
 pub mod cpus;
+pub mod fadt;
 pub mod kallsyms;
 pub mod kconfig;
 pub mod machine;
 pub mod msr;
 pub mod perf;
 pub mod pmu;
+pub mod port;
 pub mod process;
 pub mod refusal;
 pub mod release;

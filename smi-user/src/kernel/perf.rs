@@ -1,4 +1,7 @@
-//! The perf events that run BPF programs (`perf_event_open(2)`): a timer of a thread, and a breakpoint in the kernel.
+//! Perf events (`perf_event_open(2)`): those that run BPF programs, a timer of a thread and a breakpoint in the kernel,
+//! and those that count ([`count`]).
+
+pub mod count;
 
 use std::{
     io,
@@ -109,22 +112,6 @@ impl Breakpoint {
             _event: open(&attr, any_thread, cpu, program)?,
         })
     }
-}
-
-/// Whether the kernel lets this process count the event `config` of the unit of type `kind` on `cpu`.
-///
-/// # Errors
-/// When it does not: `EACCES` without the privilege, `ENOENT` or `EINVAL` where there is no such event.
-pub fn try_count(kind: u32, config: u64, cpu: u32) -> Result<(), PerfError> {
-    let attr = Attr {
-        kind,
-        size: ATTR_SIZE,
-        config,
-        ..Attr::default()
-    };
-    let any_thread = -1;
-    let cpu = i32::try_from(cpu).unwrap_or(i32::MAX);
-    open_event(&attr, any_thread, cpu).map(drop)
 }
 
 /// Opens an event and has `program` run at each occurrence.

@@ -1,12 +1,14 @@
-//! Renders snapshots. Nothing here knows where a snapshot came from.
+//! Renders snapshots and outcomes. Nothing here knows where a snapshot came from.
 
 mod bars;
 pub mod doctor;
+mod fire;
 mod ndjson;
 mod text;
 
 use bytes::Bytes;
 
+pub use fire::fire;
 pub use ndjson::Ndjson;
 pub use text::Text;
 

@@ -143,7 +143,7 @@ pub(super) fn shell() -> io::Error {
         println!("no SMM handler: {error}");
     }
     println!(
-        "smilat is in /bin. `printf '\\0' | dd of=/dev/port bs=1 seek=178` fires an SMI at the CPU it runs on; \
+        "smilat is in /bin. `smilat fire --yes` fires an SMI; \
          `poweroff -f` ends."
     );
     // `cttyhack` makes the console the shell's terminal, without which there is no Ctrl-C.

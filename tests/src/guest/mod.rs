@@ -9,6 +9,7 @@ pub mod smi;
 mod accuracy;
 mod choice;
 mod doctor;
+mod fire;
 mod hotplug;
 mod init;
 mod known_smis;
@@ -54,6 +55,13 @@ macro_rules! tests {
 const TESTS: &[Test] = tests! {
     known_smis::the_counter_moves_by_one_for_each_smi on [Stock, Rt, Exact];
     known_smis::a_cpu_that_reads_its_clock_sees_each_smi_as_a_gap on [Stock, Rt];
+    fire::fire_moves_the_msr_pmu_by_a_thousand_for_a_thousand_smis on [Stock, Rt];
+    fire::each_counter_counts_every_smi_fired on [Stock, Rt];
+    fire::a_counter_ends_when_its_cpu_goes_offline on [Stock, Rt];
+    fire::fire_reads_the_register_without_the_pmu_and_proves_nothing_without_both on [Stock, Rt];
+    fire::other_smis_are_not_taken_for_those_fired on [Stock, Rt];
+    fire::fire_reports_what_it_did_when_interrupted on [Stock, Rt];
+    fire::fire_refuses_requests_to_firmware_and_does_nothing_without_yes on [Stock, Rt];
     spin::every_smi_in_a_stretch_is_a_gap_of_its_length on [Stock, Rt];
     choice::a_stock_kernel_gets_spin_and_is_told_why on [Stock];
     doctor::doctor_tells_a_stock_kernel_how_to_get_what_it_lacks on [Stock];
