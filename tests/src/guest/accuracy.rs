@@ -10,7 +10,7 @@ use std::{
 use smi_user::{kernel::sched, model::Gap};
 
 use super::{
-    measured::{Comparison, Seen, THRESHOLD, nanoseconds, overlap, span},
+    measured::{Comparison, SLACK_NS, Seen, THRESHOLD, nanoseconds, overlap, span},
     peers::{Hwlatdetect, HwlatdetectSample, Hwnoise, Sampling},
     smi::{self, Moment, Smi},
     spin,
@@ -251,7 +251,7 @@ fn smilat(
     println!("TABLE | smilat {detector} | {}", comparison.row());
     // Two in a hundred may be missed: what was in the clock's functions need not have been in the detector's loop.
     let control_ns = control_ns.unwrap_or_else(|| comparison.control_ns());
-    comparison.check(INSIDE * 98 / 100, control_ns);
+    comparison.check(INSIDE * 98 / 100, control_ns, SLACK_NS);
     control_ns
 }
 

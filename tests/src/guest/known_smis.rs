@@ -9,7 +9,7 @@ use std::{
 use smi_user::kernel::sched;
 
 use super::{
-    measured::{Comparison, Seen, THRESHOLD, cycles, nanoseconds},
+    measured::{Comparison, SLACK_NS, Seen, THRESHOLD, cycles, nanoseconds},
     smi::{self, Smi},
 };
 use crate::wait_until;
@@ -86,7 +86,9 @@ pub(super) fn a_cpu_that_reads_its_clock_sees_each_smi_as_a_gap() {
         }
     }
     let control_ns = comparison.control_ns();
-    comparison.check(SMIS as usize, control_ns);
+    // It takes interrupts: the tick that waited for the end of the SMI is part of the gap.
+    let tick_ns = 1_000_000;
+    comparison.check(SMIS as usize, control_ns, SLACK_NS + tick_ns);
 }
 
 /// Sets its flag when dropped: a test that fails must not wait for its threads for ever.

@@ -12,7 +12,7 @@ use smi_user::{
 };
 
 use super::{
-    measured::{Comparison, Seen, nanoseconds, overlap, span},
+    measured::{Comparison, SLACK_NS, Seen, nanoseconds, overlap, span},
     smi::{self, Moment, Smi},
     symbols::Symbols,
     watch::Watch,
@@ -121,7 +121,7 @@ pub(super) fn every_smi_in_a_stretch_is_a_gap_of_its_length() {
         run.elapsed.as_millis(),
     );
     let control_ns = comparison.control_ns();
-    comparison.check(10, control_ns);
+    comparison.check(10, control_ns, SLACK_NS);
 }
 
 fn seen(smi: &Smi, gap: &Gap) -> Seen {
