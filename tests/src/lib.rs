@@ -54,6 +54,21 @@ pub fn output(command: &mut Command) -> Output {
         .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"))
 }
 
+/// Runs `command`, which must refuse: status 2, no report, and all of `told` on standard error.
+///
+/// # Panics
+/// When it does otherwise.
+#[track_caller]
+pub fn refused(command: &mut Command, told: &[&str]) {
+    let output = output(command);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{command:?}: {said}");
+    for told in told {
+        assert!(said.contains(told), "{command:?}: no \"{told}\" in: {said}");
+    }
+    assert!(output.stdout.is_empty(), "{command:?} reported something");
+}
+
 /// Standard error as text.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()

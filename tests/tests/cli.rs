@@ -11,7 +11,7 @@ use std::{
 
 use smi_common::buckets;
 use smi_user::model::{Histogram, Snapshot};
-use tests::{output, smilat, smilat_path, snapshots, stderr, wait_until};
+use tests::{output, refused, smilat, smilat_path, snapshots, stderr, wait_until};
 
 /// Watches one CPU half of the time.
 const CLOSELY: [&str; 5] = [
@@ -21,17 +21,6 @@ const CLOSELY: [&str; 5] = [
     "--window=100ms",
     "--quiet",
 ];
-
-#[track_caller]
-fn refused(command: &mut Command, told: &[&str]) {
-    let output = output(command);
-    let said = stderr(&output);
-    assert_eq!(output.status.code(), Some(2), "{command:?}: {said}");
-    for told in told {
-        assert!(said.contains(told), "{command:?}: no \"{told}\" in: {said}");
-    }
-    assert!(output.stdout.is_empty(), "{command:?} reported something");
-}
 
 #[test]
 fn bad_input_is_refused_with_value_limit_and_remedy() {

@@ -4,18 +4,7 @@
 use std::{path::Path, process::Command};
 
 use smi_user::{counter, kernel::cpus::CpuList};
-use tests::{output, smilat, smilat_path, stderr};
-
-#[track_caller]
-fn refused(command: &mut Command, told: &[&str]) {
-    let output = output(command);
-    let said = stderr(&output);
-    assert_eq!(output.status.code(), Some(2), "{command:?}: {said}");
-    for told in told {
-        assert!(said.contains(told), "{command:?}: no \"{told}\" in: {said}");
-    }
-    assert!(output.stdout.is_empty(), "{command:?} reported something");
-}
+use tests::{output, refused, smilat, smilat_path, stderr};
 
 #[test]
 fn bad_values_are_refused_with_what_to_write() {
