@@ -26,7 +26,7 @@ came while the detector sampled; it goes on until 200 have. One detector follows
 - *Longer by*: the gap less the SMI's own length. The emulator takes time to enter and to leave an SMI, and its host
   takes the CPU away now and then: more in one minute than in another, which is why the rows differ in their tails.
 - Two controls of the same run show how much of that is the emulator's and its host's doing: *empty SMIs*, which the
-  handler leaves at once, and *gaps without an SMI* above the threshold, 0.1 ms for spin and osnoise, 1 ms for the others.
+  handler leaves at once (0 us: below the threshold), and *gaps without an SMI* above the threshold, 0.1 ms for spin and osnoise, 1 ms for the others.
 - On a machine that counts instructions instead of time, none of smilat's detectors sees a gap of 10 us in a minute, a
   fifth of which they sample (a test).
 - `rtla hwnoise` tells sums only: *seen* is its count of hardware noise above 4 ms, whatever made it, and *longer by* the
