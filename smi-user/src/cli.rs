@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
+    counter,
     detector::Choice,
     kernel::cpus::CpuList,
     settings::{Mode, Preset},
@@ -127,6 +128,13 @@ pub struct RunArgs {
     /// What finds the gaps
     #[arg(long, value_enum, default_value_t, help_heading = "Detection")]
     pub detector: Choice,
+
+    /// What counts SMIs, so that gaps can be proven to be some
+    ///
+    /// A gap is put down to an SMI only if the counter of its CPU moved across it. NMIs and steal are told by the kernel
+    /// and the hypervisor whatever is chosen here.
+    #[arg(long, value_enum, default_value_t, help_heading = "Detection")]
+    pub counter: counter::Choice,
 
     /// Real-time priority (FIFO policy) of the sampling threads, 0 for none
     ///
