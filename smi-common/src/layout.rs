@@ -23,7 +23,7 @@ pub struct Knobs {
     /// Number of the current interval; see [`Extremes`].
     pub interval: u64,
     /// Spin: a step at least this long, though no gap, has the counters read anew, so that an SMI too short to be a gap
-    /// is not put down to the gap that follows it. No effect when it is not below the threshold.
+    /// is not put down to the gap that follows it. 0 for none.
     pub look_ns: u64,
 }
 

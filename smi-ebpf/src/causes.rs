@@ -55,6 +55,27 @@ pub struct Since {
 }
 
 impl Since {
+    /// Whether anything moved.
+    #[inline(always)]
+    pub fn moved(&self) -> bool {
+        self.smis | self.nmis | self.steal_ns > 0
+    }
+
+    /// Nothing of it belongs here: leaves it to the reading that follows.
+    #[inline(always)]
+    pub fn leave(&mut self) {
+        if let Some(before) = BEFORE.get_ptr_mut(0) {
+            // SAFETY: as in `since`.
+            let before = unsafe { &mut *before };
+            before.smis -= self.smis;
+            before.nmis -= self.nmis;
+            before.steal_ns -= self.steal_ns;
+        }
+        self.smis = 0;
+        self.nmis = 0;
+        self.steal_ns = 0;
+    }
+
     /// Adds it to what is counted, across a gap or not.
     #[inline(always)]
     pub fn add_to(&self, counted: &mut CauseCounts, gap: bool) {
@@ -83,17 +104,21 @@ pub fn nmi() {
     }
 }
 
-/// This CPU begins to sample: what moved before causes none of its gaps. To be called before the first reading of the
-/// clock.
-#[inline(always)]
-pub fn begin() {
+/// This CPU begins to sample, or goes on after a gap was recorded: what moved before causes none of the gaps to come. To be
+/// called before the first reading of the clock.
+///
+/// A global function: the verifier checks it once by itself. Returns 0; the verifier wants global functions to return a
+/// number.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn begin() -> u64 {
     let _before = since();
+    0
 }
 
 /// This CPU has ended sampling, or had a step that is no gap but long enough for something to have happened in it.
 ///
-/// A global function: the verifier checks it once by itself. Returns 0; the verifier wants global functions to return a
-/// number.
+/// A global function, as [`begin`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn look() -> u64 {

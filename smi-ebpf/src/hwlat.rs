@@ -52,6 +52,6 @@ pub fn commit(ctx: &PerfEventContext) {
     let Some(knobs) = record::knobs() else { return };
     if gap.duration_ns >= knobs.threshold_ns {
         // SAFETY: it points to a record.
-        unsafe { record::record_gap(&raw const gap) };
+        unsafe { record::record_gap(&raw const gap, 1) };
     }
 }

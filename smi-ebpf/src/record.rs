@@ -12,6 +12,7 @@ use smi_common::{CpuStats, GapRecord, Knobs, buckets, cause};
 use crate::{
     causes,
     maps::{CPU_STATS, GAPS, KNOBS},
+    spin::{Clock, Kernel},
 };
 
 /// `BPF_RB_NO_WAKEUP`: user space fetches on its own schedule, so no gap costs a wake-up.
@@ -48,6 +49,10 @@ pub fn change(change: impl FnOnce(&mut CpuStats)) {
 
 /// Records `gap` on this CPU, with what is proven of its cause. The caller has applied the threshold.
 ///
+/// What moved may have done so between the gap and the reading of the counters. It would have made that time as long as
+/// itself, so nothing is put down to a gap that was shorter than that; unless `is_window` is 1, as the record stands for a
+/// whole window.
+///
 /// A global function: the verifier checks it once by itself, instead of again on each of the many paths that lead here.
 /// Returns 0; the verifier wants global functions to return a number.
 ///
@@ -55,13 +60,17 @@ pub fn change(change: impl FnOnce(&mut CpuStats)) {
 /// `gap` points to a record or is null.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub unsafe extern "C" fn record_gap(gap: *const GapRecord) -> u64 {
+pub unsafe extern "C" fn record_gap(gap: *const GapRecord, is_window: u64) -> u64 {
     // SAFETY: the caller's promise; the verifier insists on the check for null that this contains.
     let Some(gap) = (unsafe { gap.as_ref() }) else {
         return 0;
     };
     let Some(knobs) = knobs() else { return 0 };
-    let since = causes::since().unwrap_or_default();
+    let mut since = causes::since().unwrap_or_default();
+    if is_window == 0 && since.moved() && Kernel::now().saturating_sub(gap.end_ns) > gap.duration_ns
+    {
+        since.leave();
+    }
     let proven = cause::proven(gap.duration_ns, since.smis, since.nmis, since.steal_ns);
     let gap = GapRecord {
         // SAFETY: the helper has no preconditions.

@@ -76,7 +76,8 @@ impl Stretch {
                 ..GapRecord::default()
             };
             // SAFETY: it points to a record.
-            unsafe { record::record_gap(&raw const gap) };
+            unsafe { record::record_gap(&raw const gap, 0) };
+            causes::begin();
         }
         self.last_ns = C::now();
         self.blind_ns += self.last_ns.saturating_sub(now_ns);
@@ -189,7 +190,10 @@ pub fn run_with<C: Clock>(ctx: &PerfEventContext, round: Round) {
     let mut stretch = Stretch {
         last_ns: begin_ns,
         threshold_ns: knobs.threshold_ns,
-        look_ns: knobs.threshold_ns.min(knobs.look_ns),
+        look_ns: match knobs.look_ns {
+            0 => knobs.threshold_ns,
+            look_ns => look_ns.min(knobs.threshold_ns),
+        },
         end_ns,
         blind_ns: 0,
         steps: 0,

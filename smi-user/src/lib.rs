@@ -18,3 +18,4 @@ mod output;
 pub mod report;
 pub mod settings;
 pub mod units;
+pub mod verifying;

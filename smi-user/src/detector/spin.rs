@@ -206,7 +206,7 @@ impl Spinning {
                 threshold_ns,
                 records_per_s: 0,
                 interval: 0,
-                look_ns: u64::MAX,
+                look_ns: 0,
             })?;
             let outcome = thread::scope(|scope| {
                 scope

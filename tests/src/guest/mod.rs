@@ -7,6 +7,7 @@
 pub mod smi;
 
 mod accuracy;
+mod causes;
 mod choice;
 mod doctor;
 mod fire;
@@ -63,6 +64,8 @@ const TESTS: &[Test] = tests! {
     fire::fire_reports_what_it_did_when_interrupted on [Stock, Rt];
     fire::fire_refuses_requests_to_firmware_and_does_nothing_without_yes on [Stock, Rt];
     spin::every_smi_in_a_stretch_is_a_gap_of_its_length on [Stock, Rt];
+    causes::a_thousand_smis_of_fire_are_a_thousand_within_the_programs on [Stock, Rt];
+    causes::every_gap_gets_its_cause on [Rt];
     choice::a_stock_kernel_gets_spin_and_is_told_why on [Stock];
     doctor::doctor_tells_a_stock_kernel_how_to_get_what_it_lacks on [Stock];
     doctor::doctor_finds_every_detector_in_a_realtime_kernel on [Rt];

@@ -428,4 +428,18 @@ impl Moment {
             self.wall - seconds(self.tsc - tsc)
         }
     }
+
+    /// The TSC at a time of the wall clock between two moments, by both of them.
+    pub fn tsc_between(before: &Self, after: &Self, time: SystemTime) -> u64 {
+        let since = |earlier: SystemTime, later: SystemTime| {
+            later.duration_since(earlier).map_or_else(
+                |error| -error.duration().as_secs_f64(),
+                |time| time.as_secs_f64(),
+            )
+        };
+        let rate = (after.tsc - before.tsc) as f64 / since(before.wall, after.wall);
+        before
+            .tsc
+            .saturating_add_signed((since(before.wall, time) * rate) as i64)
+    }
 }
