@@ -15,6 +15,7 @@ mod init;
 mod known_smis;
 mod measured;
 mod peers;
+mod reader;
 mod settings;
 mod silence;
 mod spin;
