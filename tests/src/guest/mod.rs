@@ -10,6 +10,7 @@ mod accuracy;
 mod choice;
 mod doctor;
 mod fire;
+mod host;
 mod hotplug;
 mod init;
 mod known_smis;
@@ -56,6 +57,7 @@ macro_rules! tests {
 const TESTS: &[Test] = tests! {
     known_smis::the_counter_moves_by_one_for_each_smi on [Stock, Rt, Exact];
     known_smis::a_cpu_that_reads_its_clock_sees_each_smi_as_a_gap on [Stock, Rt];
+    host::a_stop_from_outside_is_a_gap_of_its_length on [Stock, Rt];
     fire::fire_moves_the_msr_pmu_by_a_thousand_for_a_thousand_smis on [Stock, Rt];
     fire::each_counter_counts_every_smi_fired on [Stock, Rt];
     fire::a_counter_ends_when_its_cpu_goes_offline on [Stock, Rt];

@@ -2,6 +2,7 @@
 //! kernels with the hwlat and osnoise tracers, and SMIs that can be fired and timed at will.
 
 mod accuracy;
+mod host;
 mod image;
 mod packages;
 mod peers;
