@@ -7,6 +7,7 @@
 pub mod smi;
 
 mod accuracy;
+mod broadcast;
 mod choice;
 mod doctor;
 mod fire;
@@ -25,7 +26,7 @@ mod symbols;
 mod tracers;
 mod watch;
 
-use std::{any::Any, fs, thread};
+use std::{any::Any, fs, io, thread};
 
 /// Kinds of machine, as the kernel's command line names them (`smilat.set=`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,9 +37,31 @@ enum Set {
     Rt,
     /// One CPU without a gap that the guest did not make.
     Exact,
+    /// As [`Set::Rt`], but that SMIs by the port stop both CPUs at once.
+    Broadcast,
 }
 
-use Set::{Exact, Rt, Stock};
+use Set::{Broadcast, Exact, Rt, Stock};
+
+impl Set {
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "stock" => Stock,
+            "rt" => Rt,
+            "exact" => Exact,
+            "broadcast" => Broadcast,
+            _ => return None,
+        })
+    }
+
+    /// Makes the machine what its tests take it for, where QEMU's command line cannot.
+    fn set_up(self) -> io::Result<()> {
+        match self {
+            Stock | Rt | Exact => Ok(()),
+            Broadcast => smi::broadcast(),
+        }
+    }
+}
 
 struct Test {
     name: &'static str,
@@ -58,6 +81,8 @@ const TESTS: &[Test] = tests! {
     known_smis::the_counter_moves_by_one_for_each_smi on [Stock, Rt, Exact];
     known_smis::a_cpu_that_reads_its_clock_sees_each_smi_as_a_gap on [Stock, Rt];
     host::a_stop_from_outside_is_a_gap_of_its_length on [Stock, Rt];
+    broadcast::a_write_to_the_port_stops_both_cpus on [Broadcast];
+    broadcast::fire_proves_smis_that_stop_both_cpus on [Broadcast];
     fire::fire_moves_the_msr_pmu_by_a_thousand_for_a_thousand_smis on [Stock, Rt];
     fire::each_counter_counts_every_smi_fired on [Stock, Rt];
     fire::a_counter_ends_when_its_cpu_goes_offline on [Stock, Rt];
@@ -114,15 +139,15 @@ pub fn main() -> ! {
         println!("cannot run a shell: {error}");
         init::power_off(false);
     }
-    let set = match option("smilat.set") {
-        Some("stock") => Stock,
-        Some("rt") => Rt,
-        Some("exact") => Exact,
-        other => {
-            println!("smilat.set={other:?} names no set of tests");
-            init::power_off(false);
-        }
+    let name = option("smilat.set").unwrap_or_default();
+    let Some(set) = Set::named(name) else {
+        println!("smilat.set={name} names no set of tests");
+        init::power_off(false);
     };
+    if let Err(error) = set.set_up() {
+        println!("cannot set the machine up as {name}: {error}");
+        init::power_off(false);
+    }
     let only = option("smilat.tests").unwrap_or_default();
     let chosen: Vec<&Test> = TESTS
         .iter()
