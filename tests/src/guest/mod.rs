@@ -24,6 +24,7 @@ mod spin;
 mod state;
 mod symbols;
 mod tracers;
+mod unproven;
 mod watch;
 
 use std::{any::Any, fs, io, thread};
@@ -39,9 +40,13 @@ enum Set {
     Exact,
     /// As [`Set::Rt`], but that SMIs by the port stop both CPUs at once.
     Broadcast,
+    /// As [`Set::Rt`], but that the port raises no SMI, and that firmware does not speak of one.
+    SmmOff,
+    /// As [`Set::Rt`], but with a CPU of AMD's, which has no counter of SMIs.
+    Amd,
 }
 
-use Set::{Broadcast, Exact, Rt, Stock};
+use Set::{Amd, Broadcast, Exact, Rt, SmmOff, Stock};
 
 impl Set {
     fn named(name: &str) -> Option<Self> {
@@ -50,6 +55,8 @@ impl Set {
             "rt" => Rt,
             "exact" => Exact,
             "broadcast" => Broadcast,
+            "smm-off" => SmmOff,
+            "amd" => Amd,
             _ => return None,
         })
     }
@@ -57,8 +64,9 @@ impl Set {
     /// Makes the machine what its tests take it for, where QEMU's command line cannot.
     fn set_up(self) -> io::Result<()> {
         match self {
-            Stock | Rt | Exact => Ok(()),
+            Stock | Rt | Exact | Amd => Ok(()),
             Broadcast => smi::broadcast(),
+            SmmOff => smi::disarm_port(),
         }
     }
 }
@@ -83,6 +91,9 @@ const TESTS: &[Test] = tests! {
     host::a_stop_from_outside_is_a_gap_of_its_length on [Stock, Rt];
     broadcast::a_write_to_the_port_stops_both_cpus on [Broadcast];
     broadcast::fire_proves_smis_that_stop_both_cpus on [Broadcast];
+    unproven::fire_proves_nothing_where_the_port_raises_no_smi on [SmmOff];
+    unproven::fire_proves_nothing_where_the_cpu_has_no_counter on [Amd];
+    unproven::run_needs_neither_smis_nor_their_counter on [SmmOff, Amd];
     fire::fire_moves_the_msr_pmu_by_a_thousand_for_a_thousand_smis on [Stock, Rt];
     fire::each_counter_counts_every_smi_fired on [Stock, Rt];
     fire::a_counter_ends_when_its_cpu_goes_offline on [Stock, Rt];

@@ -20,7 +20,7 @@ mod chipset;
 mod fw_cfg;
 mod port;
 
-pub use self::chipset::broadcast;
+pub use self::chipset::{broadcast, disarm_port};
 
 use std::{
     arch::{global_asm, x86_64::_rdtsc},

@@ -107,14 +107,18 @@ impl Bench {
     }
 }
 
-const BENCHES: [Bench; 7] = [
+const BENCHES: [Bench; 11] = [
     Bench::new(Kernel::Stock6_1, Profile::TwoCpus, "stock"),
     Bench::new(Kernel::Rt6_1, Profile::TwoCpus, "rt").with_peers(),
     Bench::new(Kernel::Rt6_1, Profile::Exact, "exact"),
     Bench::new(Kernel::Rt6_1, Profile::TwoCpus, "broadcast"),
+    Bench::new(Kernel::Rt6_1, Profile::SmmOff, "smm-off"),
+    Bench::new(Kernel::Rt6_1, Profile::Amd, "amd"),
     Bench::new(Kernel::Rt6_12, Profile::TwoCpus, "rt").with_peers(),
     Bench::new(Kernel::Rt6_12, Profile::Exact, "exact"),
     Bench::new(Kernel::Rt6_12, Profile::TwoCpus, "broadcast"),
+    Bench::new(Kernel::Rt6_12, Profile::SmmOff, "smm-off"),
+    Bench::new(Kernel::Rt6_12, Profile::Amd, "amd"),
 ];
 
 /// Carries out what was asked for.

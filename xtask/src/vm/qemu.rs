@@ -39,12 +39,33 @@ pub(super) enum Profile {
     TwoCpus,
     /// One CPU whose clock counts its instructions: no gap but what the guest makes itself.
     Exact,
+    /// As [`Profile::TwoCpus`], with a firmware that has nothing to do with SMIs: it installs no handler, and its tables
+    /// name no port that raises any.
+    SmmOff,
+    /// As [`Profile::TwoCpus`], with CPUs of AMD's.
+    Amd,
 }
 
 impl Profile {
-    fn arguments(self) -> &'static [&'static str] {
+    fn machine(self) -> &'static str {
         match self {
-            Self::TwoCpus => &["-smp", "2", "-accel", "tcg,thread=multi"],
+            Self::TwoCpus | Self::Exact | Self::Amd => "q35,smm=on",
+            Self::SmmOff => "q35,smm=off",
+        }
+    }
+
+    fn cpu(self) -> &'static str {
+        match self {
+            Self::TwoCpus | Self::Exact | Self::SmmOff => "Skylake-Client",
+            Self::Amd => "EPYC",
+        }
+    }
+
+    fn cpus_and_clock(self) -> &'static [&'static str] {
+        match self {
+            Self::TwoCpus | Self::SmmOff | Self::Amd => {
+                &["-smp", "2", "-accel", "tcg,thread=multi"]
+            }
             Self::Exact => &[
                 "-smp",
                 "1",
@@ -101,8 +122,9 @@ impl Machine<'_> {
         let mut command = self.qemu.command();
         command
             .current_dir(&self.dir)
-            .args(["-M", "q35,smm=on", "-cpu", "Skylake-Client", "-m", "256"])
-            .args(self.profile.arguments())
+            .args(["-M", self.profile.machine(), "-cpu", self.profile.cpu()])
+            .args(["-m", "256"])
+            .args(self.profile.cpus_and_clock())
             .args(["-display", "none", "-monitor", "none", "-no-reboot"])
             .args(["-nic", "none", "-serial", serial])
             .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])

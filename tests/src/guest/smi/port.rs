@@ -1,4 +1,4 @@
-//! I/O ports that are written four bytes at a time, which `/dev/port` cannot do: it moves single bytes
+//! I/O ports that are read and written four bytes at a time, which `/dev/port` cannot do: it moves single bytes
 //! (`write_port` in `drivers/char/mem.c`).
 
 use std::{arch::asm, io};
@@ -16,9 +16,19 @@ impl Ports {
         Ok(Self { first, number })
     }
 
+    /// Reads the four ports from `offset` on.
+    pub(super) fn read(&self, offset: u16) -> u32 {
+        let value;
+        // SAFETY: the thread may use this port; what it stands for is the caller's to know.
+        unsafe {
+            asm!("in eax, dx", in("dx") self.at(offset), out("eax") value, options(nostack, preserves_flags));
+        }
+        value
+    }
+
     /// Writes to the four ports from `offset` on.
     pub(super) fn write(&self, offset: u16, value: u32) {
-        // SAFETY: the thread may use this port; what it stands for is the caller's to know.
+        // SAFETY: as in `read`.
         unsafe {
             asm!("out dx, eax", in("dx") self.at(offset), in("eax") value, options(nostack, preserves_flags));
         }
