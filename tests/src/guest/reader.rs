@@ -53,12 +53,16 @@ fn read_clock(
     let mut gaps = Vec::with_capacity(10_000);
     let mut last = smi::tsc();
     reading.fetch_add(1, Ordering::Relaxed);
-    while !stop.load(Ordering::Relaxed) {
+    loop {
+        // Before the reading: what kept this thread from running until it was to end is a gap as well.
+        let over = stop.load(Ordering::Relaxed);
         let now = smi::tsc();
         if now - last >= threshold {
             gaps.push(last..now);
         }
+        if over {
+            return gaps;
+        }
         last = now;
     }
-    gaps
 }
