@@ -108,10 +108,11 @@ global_asm!(
     "    movl %eax, 20(%ebp)",
     "    movl %cs:0xff70, %eax", // RFLAGS as saved
     "    movl %eax, 24(%ebp)",
-    "    movl $0xfee00020, %eax", // the local APIC's ID
-    "    movl (%eax), %eax",
-    "    shrl $24, %eax",
-    "    movl %eax, 28(%ebp)",
+    "    movl $1, %eax", // the local APIC's ID, by CPUID leaf 1
+    "    cpuid",
+    "    shrl $24, %ebx",
+    "    movl %ebx, 28(%ebp)",
+    "    movl $0x39000, %ebx",
     "    movl (%ebx), %ecx", // cycles to spin
     "1:  rdtsc",
     "    movl %eax, 8(%ebp)",
