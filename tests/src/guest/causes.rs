@@ -10,14 +10,18 @@ use std::{
 };
 
 use smi_user::{
+    detector::{self, Availability},
     kernel::sched,
     model::{Gap, Proof, Snapshot},
 };
 
 use super::{
+    host,
     measured::cycles,
     smi::{self, Moment, Smi},
+    spin,
     state::TRACING,
+    symbols::Symbols,
     watch::Watch,
 };
 use crate::{output, smilat, stderr, wait_until};
@@ -159,12 +163,26 @@ struct Event {
 /// SMIs and NMIs, of each so many, fired while a detector watches.
 const EACH: usize = 200;
 
-/// Fires them at CPU 1, in turn.
-fn fire_both(truth: &Truth) -> Vec<Event> {
+/// Stops of the whole machine from outside, and how long they are.
+const STOPS: usize = 40;
+const STOP: Duration = Duration::from_millis(20);
+
+/// Makes all of that happen, the first two to CPU 1, in turn.
+fn make(truth: &Truth) -> Vec<Event> {
     let mut events = Vec::new();
     for number in 0..2 * EACH {
         // Not at a fixed distance, which might keep step with the windows.
-        thread::sleep(Duration::from_millis(50 + number as u64 * 37 % 40));
+        let pause = Duration::from_millis(50 + number as u64 * 37 % 40);
+        if number % (2 * EACH / STOPS) == 0 {
+            thread::sleep(pause);
+            let stop = host::stop(STOP);
+            events.push(Event {
+                cause: "stop",
+                begin_tsc: stop.start,
+                end_tsc: stop.end,
+            });
+        }
+        thread::sleep(pause);
         events.push(if number % 2 == 0 {
             let smi = fire(LENGTH);
             Event {
@@ -257,23 +275,28 @@ impl Matrix {
 
     /// Prints the rows of `docs/accuracy.md`, and checks that everything is where it belongs.
     fn check(&self, detector: &str) {
-        let causes = [("smi", "smi"), ("nmi", "nmi"), (NOTHING, "unknown")];
-        for made in ["smi", "nmi", NOTHING, EDGE] {
+        let rows = [
+            ("smi", "smi", EACH / 2),
+            ("nmi", "nmi", EACH / 2),
+            ("stop", "unknown", STOPS / 2),
+            (NOTHING, "unknown", 0),
+        ];
+        for made in ["smi", "nmi", "stop", NOTHING, EDGE] {
             let cells = Self::SAID.map(|said| self.of(made, said).to_string());
             println!(
                 "TABLE | smilat {detector} | {made} | {} |",
                 cells.join(" | ")
             );
         }
-        let listed: usize = ["smi", "nmi", NOTHING, EDGE]
+        let listed: usize = ["smi", "nmi", "stop", NOTHING, EDGE]
             .iter()
             .flat_map(|made| Self::SAID.map(|said| self.of(made, said)))
             .sum();
         assert_eq!(listed, self.0.values().sum::<usize>(), "{:?}", self.0);
-        for (made, right) in causes {
+        for (made, right, least) in rows {
             let of_right = self.of(made, right);
             // Nine tenths of the time are sampled.
-            assert!(of_right > EACH / 2, "{:?}", self.0);
+            assert!(of_right > least, "{made}: {:?}", self.0);
             for said in Self::SAID {
                 // Nothing is called what it is not. What is proven is less than what is: where the host stops the
                 // emulator after a gap, nothing is put down to that gap.
@@ -314,7 +337,7 @@ fn confusion(detector: &str) {
         "--force",
     ]);
     let before = Moment::now();
-    let events = fire_both(&truth);
+    let events = make(&truth);
     let after = Moment::now();
     let all = watch.finish();
     let turns = truth.turns();
@@ -345,8 +368,7 @@ fn confusion(detector: &str) {
             .collect();
         let made = match near[..] {
             [] => NOTHING,
-            [(Place::Inside, "smi")] => "smi",
-            [(Place::Inside, _)] => "nmi",
+            [(Place::Inside, cause)] => cause,
             _ => EDGE,
         };
         let said = gap.cause.to_string();
@@ -370,8 +392,163 @@ fn confusion(detector: &str) {
     matrix.check(detector);
 }
 
+/// Each detector that runs here in turn, on the same machine.
 pub(super) fn every_gap_gets_its_cause() {
-    for detector in ["spin", "osnoise", "hwlat"] {
-        confusion(detector);
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the release");
+    println!("CAUSES ");
+    println!("CAUSES ### Linux {}", release.trim());
+    println!("CAUSES ");
+    println!("CAUSES | detector | made | {} |", Matrix::SAID.join(" | "));
+    println!("CAUSES |---|---|{}", "---:|".repeat(Matrix::SAID.len()));
+    for detector in detector::detectors() {
+        if detector.probe() == Availability::Ready {
+            confusion(detector.name());
+        }
     }
+}
+
+/// Arguments to have spin watch CPU 1 in long stretches, half of the time.
+fn spin(threshold: &str) -> [&str; 8] {
+    [
+        "--detector=spin",
+        "--mode=per-cpu",
+        "--cpus=1",
+        "--width=500ms",
+        "--window=1s",
+        "--irqs-off-max=100ms",
+        "--max-gap-records=100000",
+        threshold,
+    ]
+}
+
+/// A step that is no gap, but long enough for an SMI, has the counter read anew.
+pub(super) fn short_smis_are_not_put_down_to_the_gap_after_them() {
+    const PAIRS: u64 = 150;
+    sched::set_affinity([0]).expect("affinity");
+    let watch = Watch::start(&spin("--threshold=4ms"));
+    for number in 0..PAIRS {
+        thread::sleep(Duration::from_millis(10 + number * 37 % 20));
+        fire(Duration::from_millis(1));
+        fire(LENGTH);
+    }
+    let all = watch.finish();
+    let floor_ns = all[0].detector.noise_floor_ns;
+    assert!(2 * floor_ns < 1_000_000, "the shorter are within the noise");
+    let gaps = gaps(&all);
+    let counts = counted(&all);
+    let by_smis = |smis| gaps.iter().filter(|gap| gap.smis == smis).count();
+    println!(
+        "    {PAIRS} SMIs of 1 ms, each before one of 5 ms: {counts:?}; {} gaps with one SMI, {} with two",
+        by_smis(1),
+        by_smis(2)
+    );
+    assert_eq!((counts.counted, counts.unread), (2 * PAIRS, 0));
+    // Half of the time is sampled.
+    assert!(by_smis(1) > PAIRS as usize / 4);
+    let more = gaps.iter().filter(|gap| gap.smis > 1).count();
+    // Two may wait for a CPU that the host has stopped, and be one gap.
+    assert!(more < by_smis(1) / 20, "{more} gaps with more than one SMI");
+    // The shorter ones are within sampled time as often, and in no gap of their own.
+    assert!(counts.sampled > counts.in_gaps * 3 / 2, "{counts:?}");
+}
+
+/// SMIs while the detector samples and while it does not; what each interrupted tells which are which.
+pub(super) fn smis_inside_and_outside_of_sampling_add_up() {
+    const SMIS: u32 = 500;
+    sched::set_affinity([0]).expect("affinity");
+    let handler = smi::handler_count();
+    let watch = Watch::start(&spin("--threshold=100us"));
+    let symbols = Symbols::read();
+    smi::set_length(Duration::from_millis(1));
+    for fired in 0..SMIS {
+        thread::sleep(Duration::from_millis(10 + u64::from(fired) * 37 % 20));
+        smi::fire_on(1);
+        smi::wait_for(handler + fired + 1);
+    }
+    let all = watch.finish();
+    let counts = counted(&all);
+    let smis = smi::records(handler);
+    let inside = |smi: &&Smi| !smi.interrupts_on && symbols.is_in(smi.rip, &spin::LOOP);
+    let inside = smis.iter().filter(inside).count() as u64;
+    // With interrupts off, but not in the loop: as likely as not the program around it.
+    let elsewhere = |smi: &&Smi| !smi.interrupts_on && !symbols.is_in(smi.rip, &spin::LOOP);
+    let elsewhere = smis.iter().filter(elsewhere).count() as u64;
+    let across: u64 = gaps(&all).iter().map(|gap| gap.smis).sum();
+    println!(
+        "    {SMIS} SMIs, {inside} of them in the loop and {elsewhere} elsewhere with interrupts off: {counts:?}, {across} \
+         across single gaps"
+    );
+    assert_eq!((counts.counted, counts.unread), (u64::from(SMIS), 0));
+    assert!((inside..=inside + elsewhere).contains(&counts.sampled));
+    assert_eq!(counts.in_gaps, across);
+    // Each is ten times the threshold.
+    assert!(counts.in_gaps <= counts.sampled);
+    assert!(counts.in_gaps >= inside * 98 / 100);
+    assert!(inside > u64::from(SMIS) / 5, "too few to tell");
+}
+
+/// By the module's file, and by a detector whose records are read from a buffer.
+pub(super) fn a_counter_that_is_no_perf_event_is_compared_by_the_interval() {
+    const SMIS: u64 = 50;
+    sched::set_affinity([0]).expect("affinity");
+    let mut ways = vec![("--counter=msr-device", "--detector=spin")];
+    if detector::choose(detector::Choice::HwlatBuffer).is_ok() {
+        ways.push(("--counter=auto", "--detector=hwlat-buffer"));
+    }
+    for (counter, detector) in ways {
+        let watch = Watch::start(&[
+            counter,
+            detector,
+            "--mode=per-cpu",
+            "--cpus=1",
+            "--width=80ms",
+            "--window=100ms",
+            "--threshold=1ms",
+        ]);
+        for number in 0..SMIS {
+            thread::sleep(Duration::from_millis(20 + number * 37 % 20));
+            fire(LENGTH);
+        }
+        let told = watch.end();
+        assert!(told.status.success(), "{}", told.words);
+        let last = told.snapshots.last().expect("a snapshot");
+        assert_eq!(last.attribution.smi, Proof::Interval);
+        let times = told.words.matches("attribution = interval").count();
+        assert_eq!(times, 1, "{}", told.words);
+        let cpu = &last.cpus[0];
+        assert_eq!(cpu.smis.expect("counted").counted, SMIS);
+        assert!(cpu.gaps.count > SMIS / 4, "{:?}", cpu.gaps);
+        let of_smis = cpu.causes.iter().filter(|of| of.cause.has_smi()).count();
+        assert_eq!(of_smis, 0, "{:?}", cpu.causes);
+    }
+}
+
+pub(super) fn smis_are_counted_again_when_a_cpu_is_back() {
+    const SWITCH: &str = "/sys/devices/system/cpu/cpu1/online";
+    const SMIS: u64 = 20;
+    sched::set_affinity([0]).expect("affinity");
+    let watch = Watch::start(&spin("--threshold=1ms"));
+    let fire_all = || {
+        for _ in 0..SMIS {
+            thread::sleep(Duration::from_millis(30));
+            fire(LENGTH);
+        }
+    };
+    fire_all();
+    // A snapshot, so that what the counter said is known when it goes.
+    thread::sleep(Duration::from_millis(1_500));
+    fs::write(SWITCH, "0").expect("offline");
+    thread::sleep(Duration::from_millis(500));
+    fs::write(SWITCH, "1").expect("online");
+    thread::sleep(Duration::from_millis(1_500));
+    fire_all();
+    let told = watch.end();
+    assert!(told.status.success(), "{}", told.words);
+    let times = told.words.matches("SMIs of CPU 1 are not counted").count();
+    assert_eq!(times, 1, "{}", told.words);
+    let counts = counted(&told.snapshots);
+    println!("    {SMIS} SMIs before CPU 1 went offline and {SMIS} when it was back: {counts:?}");
+    assert_eq!(counts.counted, 2 * SMIS);
+    let after = told.snapshots.iter().rev().flat_map(|one| &one.gaps);
+    assert!(after.take(5).any(|gap| gap.cause.has_smi()));
 }
