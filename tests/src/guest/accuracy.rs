@@ -300,7 +300,7 @@ fn hwlatdetect(symbols: &Symbols) {
 pub(super) fn every_detector_sees_known_smis_as_long_as_they_are() {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the release");
     println!("TABLE ");
-    println!("TABLE ## Linux {}", release.trim());
+    println!("TABLE ### Linux {}", release.trim());
     println!("TABLE ");
     println!("TABLE | detector | {} |", Comparison::COLUMNS.join(" | "));
     println!("TABLE |---|{}", "---:|".repeat(Comparison::COLUMNS.len()));

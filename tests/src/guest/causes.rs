@@ -6,7 +6,7 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use smi_user::{
@@ -278,7 +278,7 @@ impl Matrix {
         let rows = [
             ("smi", "smi", EACH / 2),
             ("nmi", "nmi", EACH / 2),
-            ("stop", "unknown", STOPS / 2),
+            ("stop", "unknown", STOPS / 4),
             (NOTHING, "unknown", 0),
         ];
         for made in ["smi", "nmi", "stop", NOTHING, EDGE] {
@@ -295,7 +295,7 @@ impl Matrix {
         assert_eq!(listed, self.0.values().sum::<usize>(), "{:?}", self.0);
         for (made, right, least) in rows {
             let of_right = self.of(made, right);
-            // Nine tenths of the time are sampled.
+            // Nine tenths of the time are sampled, though a stop is often the second gap of a busy host's.
             assert!(of_right > least, "{made}: {:?}", self.0);
             for said in Self::SAID {
                 // Nothing is called what it is not. What is proven is less than what is: where the host stops the
@@ -372,15 +372,19 @@ fn confusion(detector: &str) {
             _ => EDGE,
         };
         let said = gap.cause.to_string();
-        if made != EDGE && made != said && !(made == NOTHING && gap.cause.is_unknown()) {
+        let right = match made {
+            "smi" | "nmi" => made,
+            _ => "unknown",
+        };
+        if made != EDGE && said != right {
             // Whoever reads this has to find out why.
-            let us = |tsc: u64| (tsc as i64 - begin as i64) * 1_000_000 / smi::tsc_hz() as i64;
+            let us = |tsc: u64| (tsc as f64 - begin as f64) * 1e6 / smi::tsc_hz();
             let nearest = events
                 .iter()
                 .min_by_key(|event| event.end_tsc.abs_diff(end))
                 .map(|event| (event.cause, us(event.begin_tsc), us(event.end_tsc)));
             println!(
-                "    made {made}, said {said}: {} us, {} SMIs, from its begin in us: before {}, nearest {nearest:?}",
+                "    made {made}, said {said}: {} us, {} SMIs, from its begin in us: before {:.0}, nearest {nearest:.0?}",
                 gap.duration_ns / 1000,
                 gap.smis,
                 us(last_end_before),
@@ -426,30 +430,40 @@ pub(super) fn short_smis_are_not_put_down_to_the_gap_after_them() {
     const PAIRS: u64 = 150;
     sched::set_affinity([0]).expect("affinity");
     let watch = Watch::start(&spin("--threshold=4ms"));
+    let symbols = Symbols::read();
+    let mut short_inside = 0;
     for number in 0..PAIRS {
         thread::sleep(Duration::from_millis(10 + number * 37 % 20));
-        fire(Duration::from_millis(1));
+        let short = fire(Duration::from_millis(1));
         fire(LENGTH);
+        short_inside += u64::from(in_loop(&short, &symbols));
     }
     let all = watch.finish();
     let floor_ns = all[0].detector.noise_floor_ns;
     assert!(2 * floor_ns < 1_000_000, "the shorter are within the noise");
     let gaps = gaps(&all);
     let counts = counted(&all);
-    let by_smis = |smis| gaps.iter().filter(|gap| gap.smis == smis).count();
+    let by_smis = |smis| gaps.iter().filter(|gap| gap.smis == smis).count() as u64;
     println!(
-        "    {PAIRS} SMIs of 1 ms, each before one of 5 ms: {counts:?}; {} gaps with one SMI, {} with two",
+        "    {PAIRS} SMIs of 1 ms, {short_inside} of them in the loop, each before one of 5 ms: {counts:?}; {} gaps with \
+         one SMI, {} with two",
         by_smis(1),
         by_smis(2)
     );
     assert_eq!((counts.counted, counts.unread), (2 * PAIRS, 0));
     // Half of the time is sampled.
-    assert!(by_smis(1) > PAIRS as usize / 4);
-    let more = gaps.iter().filter(|gap| gap.smis > 1).count();
-    // Two may wait for a CPU that the host has stopped, and be one gap.
-    assert!(more < by_smis(1) / 20, "{more} gaps with more than one SMI");
-    // The shorter ones are within sampled time as often, and in no gap of their own.
-    assert!(counts.sampled > counts.in_gaps * 3 / 2, "{counts:?}");
+    assert!(by_smis(1) > PAIRS / 5);
+    assert!(short_inside > PAIRS / 5);
+    let more = gaps.iter().filter(|gap| gap.smis > 1).count() as u64;
+    // Two may wait for a CPU that the host has stopped, and be within one gap.
+    assert!(more < PAIRS / 20, "{more} gaps with more than one SMI");
+    // The shorter ones are within sampled time, and next to none in a gap.
+    assert!(counts.sampled - counts.in_gaps >= short_inside * 9 / 10);
+}
+
+/// Whether the CPU was reading its clock for spin.
+fn in_loop(smi: &Smi, symbols: &Symbols) -> bool {
+    !smi.interrupts_on && symbols.is_in(smi.rip, &spin::LOOP)
 }
 
 /// SMIs while the detector samples and while it does not; what each interrupted tells which are which.
@@ -468,10 +482,9 @@ pub(super) fn smis_inside_and_outside_of_sampling_add_up() {
     let all = watch.finish();
     let counts = counted(&all);
     let smis = smi::records(handler);
-    let inside = |smi: &&Smi| !smi.interrupts_on && symbols.is_in(smi.rip, &spin::LOOP);
-    let inside = smis.iter().filter(inside).count() as u64;
+    let inside = smis.iter().filter(|smi| in_loop(smi, &symbols)).count() as u64;
     // With interrupts off, but not in the loop: as likely as not the program around it.
-    let elsewhere = |smi: &&Smi| !smi.interrupts_on && !symbols.is_in(smi.rip, &spin::LOOP);
+    let elsewhere = |smi: &&Smi| !smi.interrupts_on && !in_loop(smi, &symbols);
     let elsewhere = smis.iter().filter(elsewhere).count() as u64;
     let across: u64 = gaps(&all).iter().map(|gap| gap.smis).sum();
     println!(
@@ -479,11 +492,13 @@ pub(super) fn smis_inside_and_outside_of_sampling_add_up() {
          across single gaps"
     );
     assert_eq!((counts.counted, counts.unread), (u64::from(SMIS), 0));
-    assert!((inside..=inside + elsewhere).contains(&counts.sampled));
+    // All: those in the loop and those not, but for the few that came where it is begun and ended, and for those after
+    // which the host stopped the emulator, so that nothing is put down to their gap.
+    assert!(counts.sampled <= inside + elsewhere);
+    assert!(counts.sampled >= inside * 98 / 100);
+    // Each is ten times as long as the threshold.
     assert_eq!(counts.in_gaps, across);
-    // Each is ten times the threshold.
-    assert!(counts.in_gaps <= counts.sampled);
-    assert!(counts.in_gaps >= inside * 98 / 100);
+    assert!((inside * 98 / 100..=counts.sampled).contains(&counts.in_gaps));
     assert!(inside > u64::from(SMIS) / 5, "too few to tell");
 }
 
@@ -541,6 +556,7 @@ pub(super) fn smis_are_counted_again_when_a_cpu_is_back() {
     thread::sleep(Duration::from_millis(500));
     fs::write(SWITCH, "1").expect("online");
     thread::sleep(Duration::from_millis(1_500));
+    let back = SystemTime::now();
     fire_all();
     let told = watch.end();
     assert!(told.status.success(), "{}", told.words);
@@ -549,6 +565,9 @@ pub(super) fn smis_are_counted_again_when_a_cpu_is_back() {
     let counts = counted(&told.snapshots);
     println!("    {SMIS} SMIs before CPU 1 went offline and {SMIS} when it was back: {counts:?}");
     assert_eq!(counts.counted, 2 * SMIS);
-    let after = told.snapshots.iter().rev().flat_map(|one| &one.gaps);
-    assert!(after.take(5).any(|gap| gap.cause.has_smi()));
+    let proven = |gap: &&Gap| gap.cause.has_smi() && SystemTime::from(gap.end_time) > back;
+    assert!(
+        gaps(&told.snapshots).iter().any(|gap| proven(&gap)),
+        "none is a gap's cause any more"
+    );
 }

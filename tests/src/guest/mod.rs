@@ -74,6 +74,7 @@ impl Set {
 }
 
 struct Test {
+    module: &'static str,
     name: &'static str,
     /// Where it runs.
     sets: &'static [Set],
@@ -82,7 +83,7 @@ struct Test {
 
 macro_rules! tests {
     ($($module:ident::$name:ident on $sets:expr;)*) => {
-        &[$(Test { name: stringify!($name), sets: &$sets, run: $module::$name },)*]
+        &[$(Test { module: stringify!($module), name: stringify!($name), sets: &$sets, run: $module::$name },)*]
     };
 }
 
@@ -174,7 +175,8 @@ pub fn main() -> ! {
     let only = option("smilat.tests").unwrap_or_default();
     let chosen: Vec<&Test> = TESTS
         .iter()
-        .filter(|test| test.sets.contains(&set) && test.name.contains(only))
+        .filter(|test| test.sets.contains(&set))
+        .filter(|test| format!("{}::{}", test.module, test.name).contains(only))
         .collect();
     init::power_off(run(&chosen));
 }
