@@ -2,6 +2,7 @@
 //! the environment.
 
 pub mod guest;
+pub mod recorded;
 
 use std::{
     env, fs,

@@ -7,7 +7,11 @@ use crate::{
     counter,
     detector::Availability,
     firing,
-    kernel::{fadt::Fadt, pmu},
+    kernel::{
+        fadt::Fadt,
+        kconfig::{Config, Setting},
+        pmu,
+    },
 };
 
 /// Names of the units that count a CPU's own events, on hybrid CPUs more than one.
@@ -17,7 +21,8 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
     let mut checks = vec![units(pmu::all())];
     for counter in counter::counters() {
         let caveats = counter::caveats(counter.as_ref()).join("; ");
-        checks.extend(smi_count(counter.name(), counter.probe(), &caveats));
+        let probed = built(counter.probe(), facts.config());
+        checks.extend(smi_count(counter.name(), probed, &caveats));
     }
     if facts.cpu.vendor == "GenuineIntel" {
         let freeze = CORE
@@ -25,8 +30,28 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
             .find_map(|unit| pmu::attribute(unit, "freeze_on_smi"));
         checks.push(freeze_on_smi(freeze.as_deref()));
     }
-    checks.push(fire(firing::place::probe(Fadt::read().as_ref(), false)));
+    let place = firing::place::probe(Fadt::read().as_ref(), false);
+    checks.push(fire(built(place, facts.config())));
     checks
+}
+
+/// What helps where the kernel is built without the files these need, rather than what helps elsewhere.
+fn built(probed: Availability, config: Option<&Config>) -> Availability {
+    let is_off = |option| config.is_some_and(|config| config.get(option) == Setting::Off);
+    match probed {
+        Availability::Missing { reason, remedy } => Availability::Missing {
+            remedy: if remedy.contains("modprobe msr") && is_off("CONFIG_X86_MSR") {
+                "boot a kernel built with CONFIG_X86_MSR=m or y".to_owned()
+            } else if reason.contains("container") && is_off("CONFIG_DEVPORT") {
+                // The host's kernel is the same.
+                format!("{remedy}, and boot it with a kernel built with CONFIG_DEVPORT=y")
+            } else {
+                remedy
+            },
+            reason,
+        },
+        Availability::Ready => Availability::Ready,
+    }
 }
 
 fn units(all: io::Result<Vec<String>>) -> Check {
@@ -156,6 +181,26 @@ mod tests {
         assert_eq!(state(absent, ""), State::Missing);
         assert_eq!(state(Availability::Ready, ""), State::Ok);
         assert_eq!(state(Availability::Ready, "it is virtual"), State::Warning);
+    }
+
+    #[test]
+    fn a_file_the_kernel_is_built_without_takes_another_kernel() {
+        let without = Config::of_text("config", "");
+        let with = Config::of_text("config", "CONFIG_X86_MSR=m\nCONFIG_DEVPORT=y\n");
+        let remedy = |probed: &Availability, config| match built(probed.clone(), config) {
+            Availability::Missing { remedy, .. } => remedy,
+            Availability::Ready => panic!("it is missing"),
+        };
+        let msr = missing("no such file", "load the module (modprobe msr)");
+        let container = missing("this is a container", "run it on the host");
+        for (probed, option) in [(msr, "CONFIG_X86_MSR=m"), (container, "CONFIG_DEVPORT=y")] {
+            let told = remedy(&probed, Some(&without));
+            assert!(told.contains(option), "{told}");
+            for config in [Some(&with), None] {
+                let told = remedy(&probed, config);
+                assert!(!told.contains(option), "{told}");
+            }
+        }
     }
 
     #[test]

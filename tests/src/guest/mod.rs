@@ -64,6 +64,7 @@ const TESTS: &[Test] = tests! {
     fire::fire_refuses_requests_to_firmware_and_does_nothing_without_yes on [Stock, Rt];
     spin::every_smi_in_a_stretch_is_a_gap_of_its_length on [Stock, Rt];
     choice::a_stock_kernel_gets_spin_and_is_told_why on [Stock];
+    doctor::doctor_says_of_each_kernel_what_is_on_record on [Stock, Rt];
     doctor::doctor_tells_a_stock_kernel_how_to_get_what_it_lacks on [Stock];
     doctor::doctor_finds_every_detector_in_a_realtime_kernel on [Rt];
     settings::the_kernel_has_the_settings_that_were_asked_for on [Rt];
