@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     detector::Choice,
-    kernel::cpus::CpuList,
+    kernel::{cpus::CpuList, dma_latency},
     settings::{Mode, Preset},
     units::{Bare, parse_time},
 };
@@ -141,6 +141,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(0..=100_000), help_heading = "Detection")]
     pub max_gap_records: u64,
 
+    /// Keep all CPUs out of idle states that take longer than this to wake up from, in whole us, while it runs
+    ///
+    /// 0 keeps them from sleeping at all. Deep idle states have windows begin late and CPUs begin slowly; hwlatdetect,
+    /// rtla and cyclictest do the same. It costs power and heat. Held by `/dev/cpu_dma_latency`: the kernel lifts it when
+    /// smilat ends, however it ends.
+    #[arg(long, value_name = "TIME", value_parser = dma_latency, help_heading = "Detection")]
+    pub dma_latency: Option<Duration>,
+
     /// Accept settings that leave a watched CPU little time for anything else
     #[arg(long, help_heading = "Detection")]
     pub force: bool,
@@ -257,6 +265,21 @@ fn gap_time(text: &str) -> Result<Duration, String> {
     parse_time(text, Bare::Microseconds).map_err(|error| error.to_string())
 }
 
+fn dma_latency(text: &str) -> Result<Duration, String> {
+    let limit = parse_time(text, Bare::Microseconds).map_err(|error| error.to_string())?;
+    if limit > dma_latency::MAX {
+        return Err(format!(
+            "{text} is above 1s: no idle state takes as long to wake up from, so nothing would be limited; write 0 to 1s"
+        ));
+    }
+    if limit.subsec_nanos() % 1_000 != 0 {
+        return Err(format!(
+            "{text} is not a whole number of microseconds, the only ones that /dev/cpu_dma_latency takes; round it"
+        ));
+    }
+    Ok(limit)
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     match parse_time(text, Bare::Seconds) {
         Ok(time) if time.is_zero() => {
@@ -319,10 +342,12 @@ mod tests {
     }
 
     #[test]
-    fn a_zero_duration_and_a_tiny_interval_are_refused() {
+    fn times_that_make_no_sense_are_refused() {
         for (option, told) in [
             ("--duration=0", "no time to detect"),
             ("--interval=9ms", "below 10ms"),
+            ("--dma-latency=1500ns", "whole number of microseconds"),
+            ("--dma-latency=1001ms", "above 1s"),
         ] {
             let error = Cli::try_parse_from(["smilat", "run", option])
                 .expect_err(option)

@@ -2,6 +2,7 @@
 //! the environment.
 
 pub mod guest;
+pub mod idle;
 pub mod recorded;
 
 use std::{

@@ -17,7 +17,7 @@ use crate::{
     cli::{Format, RunArgs},
     collector::Collector,
     detector::{self, Detector},
-    kernel::{cpus::CpuList, perf::PerfError, refusal, sched},
+    kernel::{cpus::CpuList, dma_latency::DmaLatency, perf::PerfError, refusal, sched},
     model::DetectorInfo,
     output::{Ended, Output},
     report::{Ndjson, Report, Text},
@@ -105,7 +105,12 @@ async fn collect(
     let mut signals = Signals::new()?;
     let highest_cpu = CpuList::possible()?.highest().unwrap_or_default();
     let mut bpf = Bpf::load(highest_cpu).map_err(|error| explain(error.into()))?;
-    let plan = plan(detector, why, settings);
+    // In force until this function returns.
+    let dma_latency = args.dma_latency.map(DmaLatency::hold).transpose()?;
+    let mut plan = plan(detector, why, settings);
+    if let Some(limit) = &dma_latency {
+        plan += &tell_dma_latency(limit);
+    }
     let mut report = report(args);
     let to_terminal = args.format == Format::Text && args.output.is_none();
     if to_terminal {
@@ -213,6 +218,24 @@ fn tell_noise(detector: &DetectorInfo) {
              takes that long by itself, so many of the gaps counted will be no gaps"
         );
     }
+}
+
+/// What the limit on the latency of idle CPUs does, and where another process has set a lower one.
+fn tell_dma_latency(limit: &DmaLatency) -> String {
+    let us = limit.us();
+    let told = match us {
+        0 => "no CPU sleeps".to_owned(),
+        _ => format!("no CPU sleeps so deep that it takes more than {us} us to wake up"),
+    };
+    let lower = match limit.in_force_us() {
+        Ok(now) if now < us => format!("; another process has it at {now} us"),
+        Ok(_) => String::new(),
+        Err(error) => {
+            log::warn!("the limit on the latency of idle CPUs cannot be read back: {error}");
+            String::new()
+        }
+    };
+    format!("idle: {told} while this runs (--dma-latency {us}){lower}\n")
 }
 
 /// What is about to be done to which CPUs, and what it costs.

@@ -6,6 +6,7 @@ use super::{Check, Facts, Group, State};
 use crate::kernel::{
     cpus::CpuList,
     kconfig::{Config, Setting},
+    port::Ports,
     process::{self, Capabilities},
     sched,
 };
@@ -18,6 +19,7 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
             process::shows_lockdown(),
             process::lockdown().as_deref(),
             facts.config(),
+            Ports::open().is_ok(),
         ),
     ];
     if let Ok(online) = CpuList::online() {
@@ -107,8 +109,9 @@ const FORCED: [(&str, &str); 2] = [
     ("CONFIG_LOCK_DOWN_KERNEL_FORCE_INTEGRITY", "integrity"),
 ];
 
-/// `shown` and `mode` are what the kernel says, `config` how it was built, where that is known.
-fn lockdown(shown: bool, mode: Option<&str>, config: Option<&Config>) -> Check {
+/// `shown` and `mode` are what the kernel says, `config` how it was built, where that is known; `ports` is whether
+/// `/dev/port` can be opened, which no lockdown allows (`open_port` in `drivers/char/mem.c`).
+fn lockdown(shown: bool, mode: Option<&str>, config: Option<&Config>, ports: bool) -> Check {
     let name = "lockdown";
     let locked = |mode: &str, found: String, remedy: String| {
         let blocks = if mode == "confidentiality" {
@@ -139,6 +142,11 @@ fn lockdown(shown: bool, mode: Option<&str>, config: Option<&Config>) -> Check {
             },
         ),
         (true, None, _) => Check::ok(Group::Privileges, name, "none"),
+        (false, ..) if ports => Check::ok(
+            Group::Privileges,
+            name,
+            "none: it would have shut /dev/port, which opens",
+        ),
         (false, ..) if let Some((option, mode)) = forced => locked(
             mode,
             format!("{mode} at least, for the kernel is built with {option}=y; it is not said beside"),
@@ -216,17 +224,24 @@ mod tests {
 
     #[test]
     fn lockdown_is_claimed_only_where_it_was_seen() {
-        assert_eq!(lockdown(true, None, None).state, State::Ok);
+        assert_eq!(lockdown(true, None, None, false).state, State::Ok);
         let without = Config::of_text("config", "");
         let with = Config::of_text("config", "CONFIG_SECURITY_LOCKDOWN_LSM=y\n");
-        assert_eq!(lockdown(false, None, Some(&without)).state, State::Ok);
-        assert_eq!(lockdown(false, None, None).state, State::Unknown);
-        assert_eq!(lockdown(false, None, Some(&with)).state, State::Unknown);
-        let integrity = lockdown(true, Some("integrity"), None);
+        assert_eq!(
+            lockdown(false, None, Some(&without), false).state,
+            State::Ok
+        );
+        assert_eq!(lockdown(false, None, None, false).state, State::Unknown);
+        assert_eq!(
+            lockdown(false, None, Some(&with), false).state,
+            State::Unknown
+        );
+        assert_eq!(lockdown(false, None, Some(&with), true).state, State::Ok);
+        let integrity = lockdown(true, Some("integrity"), None, false);
         assert_eq!(integrity.state, State::Warning);
         assert!(!integrity.blocks.contains("hwlat"), "{integrity:?}");
         assert!(
-            lockdown(true, Some("confidentiality"), None)
+            lockdown(true, Some("confidentiality"), None, false)
                 .blocks
                 .contains("hwlat")
         );
@@ -238,10 +253,10 @@ mod tests {
             "config",
             "CONFIG_SECURITY_LOCKDOWN_LSM=y\nCONFIG_LOCK_DOWN_KERNEL_FORCE_INTEGRITY=y\n",
         );
-        let unseen = lockdown(false, None, Some(&forced));
+        let unseen = lockdown(false, None, Some(&forced), false);
         assert_eq!(unseen.state, State::Warning);
         assert!(unseen.found.starts_with("integrity at least"), "{unseen:?}");
-        let seen = lockdown(true, Some("integrity"), Some(&forced));
+        let seen = lockdown(true, Some("integrity"), Some(&forced), false);
         for check in [unseen, seen] {
             assert!(check.remedy.contains("FORCE_INTEGRITY"), "{check:?}");
             assert!(!check.remedy.contains("lockdown="), "{check:?}");

@@ -8,6 +8,7 @@ pub mod smi;
 
 mod accuracy;
 mod choice;
+mod dma_latency;
 mod doctor;
 mod fire;
 mod hotplug;
@@ -67,6 +68,7 @@ const TESTS: &[Test] = tests! {
     doctor::doctor_says_of_each_kernel_what_is_on_record on [Stock, Rt];
     doctor::doctor_tells_a_stock_kernel_how_to_get_what_it_lacks on [Stock];
     doctor::doctor_finds_every_detector_in_a_realtime_kernel on [Rt];
+    dma_latency::the_dma_latency_holds_as_long_as_smilat_lives on [Stock, Rt];
     settings::the_kernel_has_the_settings_that_were_asked_for on [Rt];
     settings::settings_are_back_after_every_end on [Rt];
     settings::what_a_kill_leaves_is_put_back_by_restore_and_by_the_next_start on [Rt];
