@@ -66,10 +66,11 @@ pub enum Command {
     /// said: then nothing is proven); 1 it moved by another number; 2 it could not run, or --yes is missing.
     Fire(FireArgs),
 
-    /// Put back the kernel's tracing settings that a killed run left changed
+    /// Put back the kernel's settings that a killed run left changed
     ///
-    /// The detectors hwlat and osnoise change settings of the kernel's tracers and put them back when they end. What a
-    /// SIGKILL kept them from putting back is noted in /run/smilat; the next start of either does it too.
+    /// The detectors hwlat and osnoise change settings of the kernel's tracers, and --smi-cost one of the CPUs' counters;
+    /// they put them back when they end. What a SIGKILL kept them from putting back is noted in /run/smilat; the next
+    /// `smilat run` does it too.
     Restore,
 }
 
@@ -91,6 +92,10 @@ pub enum Format {
   smilat run --cpus 2-3 --preset idle         watch two CPUs closely
   smilat run --width 100ms --window 500ms --mode per-cpu --irqs-off-max 100us
   smilat run --format ndjson --duration 10s | jq '.cpus[].gaps.max_ns'")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
 pub struct RunArgs {
     /// Drop gaps shorter than this in the kernel
     #[arg(short, long, value_name = "TIME", default_value = "10us", value_parser = gap_time, help_heading = "Detection")]
@@ -148,6 +153,14 @@ pub struct RunArgs {
     /// smilat ends, however it ends.
     #[arg(long, value_name = "TIME", value_parser = dma_latency, help_heading = "Detection")]
     pub dma_latency: Option<Duration>,
+
+    /// Measure the share of cycles that SMIs take on each watched CPU, as `perf stat --smi-cost` does
+    ///
+    /// Of the cycles a CPU was awake (the register APERF), those that its own counter of cycles did not see because it
+    /// stands still in SMIs: `freeze_on_smi` is 1 while smilat runs, for all users of perf on the machine, and put back
+    /// afterwards. Takes an Intel CPU with one kind of cores, on bare metal.
+    #[arg(long, help_heading = "Detection")]
+    pub smi_cost: bool,
 
     /// Accept settings that leave a watched CPU little time for anything else
     #[arg(long, help_heading = "Detection")]

@@ -235,6 +235,7 @@ fn cpu_snapshot(
             lost: stats.records_lost,
         },
         histogram: stats.histogram.into(),
+        smi_cost: None,
     }
 }
 

@@ -72,6 +72,14 @@ pub fn the_plan_names_the_limit_and_a_lower_one() {
         String::from_utf8(run.stdout).expect("UTF-8")
     };
     let told = plan("20us");
+    if !Path::new("/sys/devices/system/cpu/cpu0/cpuidle").is_dir() {
+        // As in most virtual machines.
+        assert!(
+            told.contains("--dma-latency 20 changes nothing here"),
+            "{told}"
+        );
+        return;
+    }
     assert!(
         told.contains("more than 20 us to wake up while this runs (--dma-latency 20)\n"),
         "{told}"

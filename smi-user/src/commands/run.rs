@@ -11,13 +11,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use jiff::tz::TimeZone;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
-use super::signals::Signals;
+use super::{beside::Beside, signals::Signals};
 use crate::{
     bpf::{Bpf, BpfError},
     cli::{Format, RunArgs},
     collector::Collector,
     detector::{self, Detector},
-    kernel::{cpus::CpuList, dma_latency::DmaLatency, perf::PerfError, refusal, sched},
+    kernel::{cpus::CpuList, perf::PerfError, refusal, sched},
     model::DetectorInfo,
     output::{Ended, Output},
     report::{Ndjson, Report, Text},
@@ -106,11 +106,8 @@ async fn collect(
     let highest_cpu = CpuList::possible()?.highest().unwrap_or_default();
     let mut bpf = Bpf::load(highest_cpu).map_err(|error| explain(error.into()))?;
     // In force until this function returns.
-    let dma_latency = args.dma_latency.map(DmaLatency::hold).transpose()?;
-    let mut plan = plan(detector, why, settings);
-    if let Some(limit) = &dma_latency {
-        plan += &tell_dma_latency(limit);
-    }
+    let mut beside = Beside::begin(args, settings)?;
+    let plan = plan(detector, why, settings) + &beside.plan();
     let mut report = report(args);
     let to_terminal = args.format == Format::Text && args.output.is_none();
     if to_terminal {
@@ -151,11 +148,12 @@ async fn collect(
                 break None;
             }
             _ = ticks.tick() => {
-                let snapshot = match collector.snapshot() {
+                let mut snapshot = match collector.snapshot() {
                     Ok(snapshot) => snapshot,
                     Err(error) => break Some(error),
                 };
                 progress.clear();
+                beside.add_to(&mut snapshot);
                 if !output.send(report.interval(&snapshot)) {
                     collector.give_up(&snapshot);
                     left_out += 1;
@@ -177,7 +175,9 @@ async fn collect(
         }
     };
     progress.clear();
-    let (snapshot, stopped) = collector.finish()?;
+    let (mut snapshot, stopped) = collector.finish()?;
+    beside.add_to(&mut snapshot);
+    let put_back = beside.end();
     let last = report.end(&snapshot);
     let ended = tokio::select! {
         ended = output.finish(last) => ended?,
@@ -191,6 +191,7 @@ async fn collect(
         return Err(error);
     }
     stopped?;
+    put_back?;
     let watched = snapshot.cpus.iter().any(|cpu| cpu.exposure_ns > 0);
     if complete && !watched && ended == Ended::Written {
         bail!(
@@ -218,24 +219,6 @@ fn tell_noise(detector: &DetectorInfo) {
              takes that long by itself, so many of the gaps counted will be no gaps"
         );
     }
-}
-
-/// What the limit on the latency of idle CPUs does, and where another process has set a lower one.
-fn tell_dma_latency(limit: &DmaLatency) -> String {
-    let us = limit.us();
-    let told = match us {
-        0 => "no CPU sleeps".to_owned(),
-        _ => format!("no CPU sleeps so deep that it takes more than {us} us to wake up"),
-    };
-    let lower = match limit.in_force_us() {
-        Ok(now) if now < us => format!("; another process has it at {now} us"),
-        Ok(_) => String::new(),
-        Err(error) => {
-            log::warn!("the limit on the latency of idle CPUs cannot be read back: {error}");
-            String::new()
-        }
-    };
-    format!("idle: {told} while this runs (--dma-latency {us}){lower}\n")
 }
 
 /// What is about to be done to which CPUs, and what it costs.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Histogram;
+use super::{Histogram, SmiCost};
 use crate::settings::Mode;
 
 /// Version of the snapshot's JSON; raised when a field changes its meaning or goes away.
@@ -97,6 +97,9 @@ pub struct CpuSnapshot {
     pub records: RecordCounts,
     /// The gaps by duration.
     pub histogram: Histogram,
+    /// What SMIs cost it; only with `--smi-cost`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smi_cost: Option<SmiCost>,
 }
 
 /// Windows since start. One that is under way is not yet counted.
