@@ -2,12 +2,7 @@
 //! and what a killed run leaves, is tried on the real thing; counting is tried with real perf events that stand in for
 //! those of such a PMU, and a file that stands in for `freeze_on_smi`, in a folder made for it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    thread,
-    time::Duration,
-};
+use std::{fs, path::Path, thread, time::Duration};
 
 use smi_user::{
     counter::cost::{Place, SmiCosts},
@@ -18,7 +13,7 @@ use smi_user::{
         pmu::{DEVICES, Event, Pmu},
     },
 };
-use tests::{output, refused, smilat, stderr};
+use tests::{cost::killed_run, output, refused, smilat, stderr};
 
 #[test]
 fn where_it_cannot_be_measured_that_is_said_and_nothing_runs() {
@@ -132,19 +127,6 @@ fn a_group_begins_together_and_tells_the_counts_in_order() {
     };
     let error = CpuGroup::open(&[tsc, nobodys], 0).expect_err("no such PMU");
     assert_eq!(error.source.raw_os_error(), Some(libc::ENOENT));
-}
-
-/// As a run leaves it that was killed: the journal names the setting and what it was.
-fn killed_run(setting: &Path) -> PathBuf {
-    let journal = PathBuf::from("/run/smilat/counters.json");
-    fs::create_dir_all("/run/smilat").expect("folder");
-    fs::write(setting, "1\n").expect("write");
-    let left = serde_json::json!({
-        "holder": "process 1 (measuring what SMIs cost)",
-        "changes": [{"wrote": {"path": setting, "undo": "0"}}],
-    });
-    fs::write(&journal, left.to_string()).expect("write");
-    journal
 }
 
 #[test]

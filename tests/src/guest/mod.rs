@@ -8,6 +8,7 @@ pub mod smi;
 
 mod accuracy;
 mod choice;
+mod cost;
 mod dma_latency;
 mod doctor;
 mod fire;
@@ -69,6 +70,8 @@ const TESTS: &[Test] = tests! {
     doctor::doctor_tells_a_stock_kernel_how_to_get_what_it_lacks on [Stock];
     doctor::doctor_finds_every_detector_in_a_realtime_kernel on [Rt];
     dma_latency::the_dma_latency_holds_as_long_as_smilat_lives on [Stock, Rt];
+    cost::smi_cost_is_refused_without_counters_of_the_cpus on [Stock, Rt];
+    cost::what_smi_cost_left_is_put_back_beside_a_tracer_at_work on [Rt];
     settings::the_kernel_has_the_settings_that_were_asked_for on [Rt];
     settings::settings_are_back_after_every_end on [Rt];
     settings::what_a_kill_leaves_is_put_back_by_restore_and_by_the_next_start on [Rt];
