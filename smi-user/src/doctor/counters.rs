@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Check, Facts, Group, State};
+use super::{Check, Facts, Group, State, privileges::forced_lockdown};
 use crate::{
     counter,
     detector::Availability,
@@ -46,6 +46,11 @@ fn built(probed: Availability, config: Option<&Config>) -> Availability {
             } else if reason.contains("container") && is_off("CONFIG_DEVPORT") {
                 // The host's kernel is the same.
                 format!("{remedy}, and boot it with a kernel built with CONFIG_DEVPORT=y")
+            } else if let Some((option, _)) = config
+                .and_then(forced_lockdown)
+                .filter(|_| reason.contains("/dev/port"))
+            {
+                format!("{remedy}, and without {option}")
             } else {
                 remedy
             },
@@ -230,6 +235,13 @@ mod tests {
                 assert!(!told.contains(option), "{told}");
             }
         }
+        let locked = Config::of_text("config", "CONFIG_LOCK_DOWN_KERNEL_FORCE_INTEGRITY=y\n");
+        let port = missing(
+            "cannot open /dev/port",
+            "use a kernel with CONFIG_DEVPORT=y",
+        );
+        let told = remedy(&port, Some(&locked));
+        assert!(told.ends_with("FORCE_INTEGRITY"), "{told}");
     }
 
     #[test]

@@ -109,6 +109,13 @@ const FORCED: [(&str, &str); 2] = [
     ("CONFIG_LOCK_DOWN_KERNEL_FORCE_INTEGRITY", "integrity"),
 ];
 
+/// The option of them that the kernel was built with, and its mode.
+pub(super) fn forced_lockdown(config: &Config) -> Option<(&'static str, &'static str)> {
+    FORCED
+        .into_iter()
+        .find(|(option, _)| config.get(option) != Setting::Off)
+}
+
 /// `shown` and `mode` are what the kernel says, `config` how it was built, where that is known; `ports` is whether
 /// `/dev/port` can be opened, which no lockdown allows (`open_port` in `drivers/char/mem.c`).
 fn lockdown(shown: bool, mode: Option<&str>, config: Option<&Config>, ports: bool) -> Check {
@@ -121,11 +128,7 @@ fn lockdown(shown: bool, mode: Option<&str>, config: Option<&Config>, ports: boo
         };
         Check::ok(Group::Privileges, name, found).but(State::Warning, blocks, remedy)
     };
-    let forced = config.and_then(|config| {
-        FORCED
-            .into_iter()
-            .find(|(option, _)| config.get(option) != Setting::Off)
-    });
+    let forced = config.and_then(forced_lockdown);
     let built = config.map(|config| config.get("CONFIG_SECURITY_LOCKDOWN_LSM"));
     match (shown, mode, built) {
         (true, Some(mode), _) => locked(
@@ -149,10 +152,10 @@ fn lockdown(shown: bool, mode: Option<&str>, config: Option<&Config>, ports: boo
         ),
         (false, ..) if let Some((option, mode)) = forced => locked(
             mode,
-            format!("{mode} at least, for the kernel is built with {option}=y; it is not said beside"),
+            format!("{mode} or stricter, for the kernel is built with {option}=y; it says which where securityfs is mounted"),
             format!(
-                "boot a kernel built without {option}; mount -t securityfs securityfs /sys/kernel/security shows the \
-                 mode"
+                "boot a kernel built without {option}; mount -t securityfs securityfs /sys/kernel/security shows \
+                 the mode"
             ),
         ),
         (false, _, Some(Setting::Off)) => Check::ok(
@@ -255,7 +258,10 @@ mod tests {
         );
         let unseen = lockdown(false, None, Some(&forced), false);
         assert_eq!(unseen.state, State::Warning);
-        assert!(unseen.found.starts_with("integrity at least"), "{unseen:?}");
+        assert!(
+            unseen.found.starts_with("integrity or stricter"),
+            "{unseen:?}"
+        );
         let seen = lockdown(true, Some("integrity"), Some(&forced), false);
         for check in [unseen, seen] {
             assert!(check.remedy.contains("FORCE_INTEGRITY"), "{check:?}");
