@@ -53,30 +53,53 @@ pub fn text(found: &Examination) -> String {
     text
 }
 
-/// Where two texts differ: lines that only the record has begin with `-`, those that are only said now with `+`. Lines
-/// between the first and the last difference are shown with both signs.
+/// Where two texts differ: lines that only the record has begin with `-`, those that are only said now with `+`. Each is
+/// preceded by the check it belongs to.
 pub fn difference(recorded: &str, now: &str) -> Option<String> {
     if recorded == now {
         return None;
     }
     let (old, new): (Vec<&str>, Vec<&str>) = (recorded.lines().collect(), now.lines().collect());
-    let same = |(a, b): &(&&str, &&str)| a == b;
-    let head = old.iter().zip(&new).take_while(same).count();
-    let (old, new) = (&old[head..], &new[head..]);
-    let tail = old
-        .iter()
-        .rev()
-        .zip(new.iter().rev())
-        .take_while(same)
-        .count();
-    let mut told = String::new();
-    for (sign, lines) in [
-        ("-", &old[..old.len() - tail]),
-        ("+", &new[..new.len() - tail]),
-    ] {
-        for line in lines {
-            let _infallible = writeln!(told, "{sign}{line}");
+    // Lines in common from each pair of places on, by which both texts are walked through together.
+    let mut common = vec![vec![0u32; new.len() + 1]; old.len() + 1];
+    for (i, a) in old.iter().enumerate().rev() {
+        for (j, b) in new.iter().enumerate().rev() {
+            common[i][j] = if a == b {
+                common[i + 1][j + 1] + 1
+            } else {
+                common[i + 1][j].max(common[i][j + 1])
+            };
         }
+    }
+    let mut told = String::new();
+    let (mut i, mut j, mut check) = (0, 0, None);
+    while i < old.len() || j < new.len() {
+        let is_check = |line: &str| !line.is_empty() && !line.starts_with(' ');
+        if i < old.len() && j < new.len() && old[i] == new[j] {
+            if is_check(old[i]) {
+                check = Some(old[i]);
+            }
+            i += 1;
+            j += 1;
+            continue;
+        }
+        let is_old = j == new.len() || i < old.len() && common[i + 1][j] >= common[i][j + 1];
+        let (sign, line) = if is_old {
+            i += 1;
+            ('-', old[i - 1])
+        } else {
+            j += 1;
+            ('+', new[j - 1])
+        };
+        if is_check(line) {
+            // What follows is its own.
+            check = None;
+        } else if !line.is_empty()
+            && let Some(check) = check.take()
+        {
+            let _infallible = writeln!(told, " {check}");
+        }
+        let _infallible = writeln!(told, "{sign}{line}");
     }
     Some(told)
 }

@@ -94,6 +94,23 @@ fn without_root_it_says_what_it_could_not_see() {
     }
 }
 
+#[test]
+fn a_difference_names_the_check_and_no_other_lines() {
+    let record = "can run: yes\n\nA: one: ok\n  found: 1\n\nB: two: ok\n  found: 2\n\nC: three: ok\n  found: 3\n";
+    assert_eq!(recorded::difference(record, record), None);
+    let now = record
+        .replace("found: 1", "found: 9")
+        .replace("\nC: three: ok\n  found: 3\n", "");
+    let told = recorded::difference(record, &now).expect("a difference");
+    assert_eq!(
+        told,
+        " A: one: ok\n-  found: 1\n+  found: 9\n-\n-C: three: ok\n-  found: 3\n"
+    );
+    // Lines that only one has.
+    let told = recorded::difference("", "a\n").expect("a difference");
+    assert_eq!(told, "+a\n");
+}
+
 /// The record is of the machine on which smilat is built: a virtual one, whose kernel has neither tracers nor modules. On
 /// any other it proves nothing, which is said on the terminal; the other tests of this file hold there all the same.
 #[test]
