@@ -29,7 +29,7 @@ use crate::{
 const CORE: &str = "cpu";
 const HYBRID: [&str; 2] = ["cpu_core", "cpu_atom"];
 const CYCLES: &str = "cpu-cycles";
-/// `Documentation/ABI/testing/sysfs-bus-event_source-devices-freeze_on_smi`.
+/// Its setting (`freeze_on_smi_store` in `arch/x86/events/intel/core.c`).
 const FREEZE: &str = "freeze_on_smi";
 
 /// The PMU of registers (`arch/x86/events/msr.c`), and its events.
