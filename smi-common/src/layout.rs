@@ -1,6 +1,9 @@
 //! Values of the maps that both sides read or write.
 
-use crate::buckets::{self, BUCKETS};
+use crate::{
+    buckets::{self, BUCKETS},
+    cause,
+};
 
 /// Longest stretch in ns: 100 ms. Longer would delay every interrupt of the CPU by as much, and one `bpf_loop` call
 /// (8,388,608 rounds, `BPF_MAX_LOOPS` in `include/linux/bpf.h`) must be able to cover it.
@@ -19,6 +22,9 @@ pub struct Knobs {
     pub records_per_s: u64,
     /// Number of the current interval; see [`Extremes`].
     pub interval: u64,
+    /// Spin: a step at least this long, though no gap, has the counters read anew, so that an SMI too short to be a gap
+    /// is not put down to the gap that follows it. 0 for none.
+    pub look_ns: u64,
 }
 
 /// Hand-over between the sampling thread of a CPU and the spin program on it. Map `SPIN_SLOTS`, one for each possible
@@ -110,6 +116,57 @@ pub struct TracerTotals {
     pub nmi_ns: u64,
 }
 
+/// How far something that causes gaps moved on, since start.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moves {
+    /// While this CPU was sampling: exposure, and the time spent recording.
+    pub sampled: u64,
+    /// Of that, across gaps.
+    pub in_gaps: u64,
+}
+
+/// What the counters of causes say, since start.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CauseCounts {
+    /// SMIs.
+    pub smis: Moves,
+    /// Runs of NMI handlers; one NMI may run several.
+    pub nmis: Moves,
+    /// Time in ns for which the hypervisor let something else have the CPU.
+    pub steal_ns: Moves,
+    /// The newest reading of the SMI counter, in its own numbers; 0 before the first.
+    pub smi_reading: u64,
+    /// Times the SMI counter could not be read, or had not counted all the time.
+    pub smi_unread: u64,
+}
+
+/// Gaps with the same set of causes, since start.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CauseTotals {
+    /// How many.
+    pub count: u64,
+    /// Sum of their durations.
+    pub sum_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+    /// Gaps in each bucket of [`crate::buckets`].
+    pub histogram: [u64; BUCKETS],
+}
+
+impl Default for CauseTotals {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            sum_ns: 0,
+            max_ns: 0,
+            histogram: [0; BUCKETS],
+        }
+    }
+}
+
 /// Everything counted for one CPU. Map `CPU_STATS`, a per-CPU array of one entry.
 ///
 /// `started` and `completed` make a copy of the whole consistent: the program advances `started`, changes the rest,
@@ -138,8 +195,10 @@ pub struct CpuStats {
     pub second_began_ns: u64,
     /// Single gaps sent in that second.
     pub second_records: u64,
-    /// Gaps in each bucket of [`crate::buckets`].
-    pub histogram: [u64; BUCKETS],
+    /// Causes, whether of gaps or not.
+    pub counted: CauseCounts,
+    /// Gaps by their set of causes, see [`crate::cause`]. Each gap is in one of them.
+    pub causes: [CauseTotals; cause::SETS],
     /// Changes started.
     pub started: u64,
 }
@@ -157,7 +216,8 @@ impl Default for CpuStats {
             records_lost: 0,
             second_began_ns: 0,
             second_records: 0,
-            histogram: [0; BUCKETS],
+            counted: CauseCounts::default(),
+            causes: [CauseTotals::default(); cause::SETS],
             started: 0,
         }
     }
@@ -209,8 +269,15 @@ impl CpuStats {
             extremes.max_ns = ns;
         }
 
-        if let Some(count) = self.histogram.get_mut(position) {
-            *count += 1;
+        if let Some(totals) = self.causes.get_mut(gap.cause as usize) {
+            totals.count += 1;
+            totals.sum_ns += ns;
+            if ns > totals.max_ns {
+                totals.max_ns = ns;
+            }
+            if let Some(count) = totals.histogram.get_mut(position) {
+                *count += 1;
+            }
         }
 
         if gap.end_ns.wrapping_sub(self.second_began_ns) >= NS_PER_S {
@@ -225,6 +292,18 @@ impl CpuStats {
             self.records_limited += 1;
             false
         }
+    }
+
+    /// All gaps by their duration.
+    #[must_use]
+    pub fn histogram(&self) -> [u64; BUCKETS] {
+        let mut all = [0; BUCKETS];
+        for totals in &self.causes {
+            for (sum, count) in all.iter_mut().zip(&totals.histogram) {
+                *sum += count;
+            }
+        }
+        all
     }
 
     /// [`Self::add`] for user space, which has no verifier to please.
@@ -284,6 +363,33 @@ pub struct GapRecord {
     pub nmi_count: u64,
     /// hwlat: time they took.
     pub nmi_ns: u64,
-    /// On which CPU. Filled in by the recording path.
+    /// On which CPU. This and what follows is filled in by the recording path.
     pub cpu: u64,
+    /// What is proven of its cause: a set, see [`crate::cause`].
+    pub cause: u64,
+    /// By how much the SMI counter of the CPU moved across it.
+    pub smis: u64,
+    /// How long the hypervisor let something else have the CPU meanwhile.
+    pub steal_ns: u64,
+}
+
+/// Where the programs find what proves causes. Map `SOURCES`, one entry, written before they are attached; all zero when
+/// nothing is to be proven.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// 1 when the map `SMI_EVENTS` holds a counter of SMIs for each CPU.
+    pub smi: u64,
+    /// 1 when NMIs are counted in the map `NMIS`.
+    pub nmi: u64,
+    /// 1 when the hypervisor tells steal, where the offsets below lead to.
+    pub steal: u64,
+    /// From a `task_struct` to the pointer to its `cfs_rq`.
+    pub task_cfs_rq: u64,
+    /// From a `cfs_rq` to the pointer to its CPU's `rq`.
+    pub cfs_rq_rq: u64,
+    /// From an `rq` to the number of its CPU.
+    pub rq_cpu: u64,
+    /// From a CPU's `rq` to its `steal_time`, modulo 2^64.
+    pub rq_steal_time: u64,
 }

@@ -8,9 +8,10 @@
 #![no_std]
 
 pub mod buckets;
+pub mod cause;
 mod layout;
 
 pub use layout::{
-    CpuStats, Extremes, GapRecord, GapTotals, Knobs, MAX_STRETCH_NS, SpinSlot, StretchTotals,
-    TracerLayout, TracerTotals,
+    CauseCounts, CauseTotals, CpuStats, Extremes, GapRecord, GapTotals, Knobs, MAX_STRETCH_NS,
+    Moves, Sources, SpinSlot, StretchTotals, TracerLayout, TracerTotals,
 };

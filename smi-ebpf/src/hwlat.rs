@@ -4,10 +4,10 @@
 //! records (`trace_buffer_unlock_commit_nostack` in `kernel/trace/trace.c`) runs this program instead, after the window
 //! it reports on.
 
-use aya_ebpf::{helpers::bpf_probe_read_kernel, programs::PerfEventContext};
+use aya_ebpf::programs::PerfEventContext;
 use smi_common::GapRecord;
 
-use crate::{maps::TRACER, record};
+use crate::{maps::TRACER, memory::read, record};
 
 /// Low bits of a ring buffer event's first word: its type, or its length (`include/linux/ring_buffer.h`).
 const TYPE_LEN: u32 = 31;
@@ -47,18 +47,11 @@ pub fn commit(ctx: &PerfEventContext) {
         steps_over: u64::from(read::<u32>(entry, tracer.hwlat_steps_over).unwrap_or(0)),
         nmi_count: u64::from(read::<u32>(entry, tracer.hwlat_nmi_count).unwrap_or(0)),
         nmi_ns: read::<u64>(entry, tracer.hwlat_nmi_us).unwrap_or(0) * NS_PER_US,
-        cpu: 0,
+        ..GapRecord::default()
     };
     let Some(knobs) = record::knobs() else { return };
     if gap.duration_ns >= knobs.threshold_ns {
         // SAFETY: it points to a record.
-        unsafe { record::record_gap(&raw const gap) };
+        unsafe { record::record_gap(&raw const gap, 1) };
     }
-}
-
-/// Reads kernel memory at `offset` from `base`.
-#[inline(always)]
-fn read<T>(base: u64, offset: u64) -> Option<T> {
-    // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_kernel((base + offset) as *const T) }.ok()
 }

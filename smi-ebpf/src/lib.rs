@@ -4,8 +4,10 @@
 
 #![no_std]
 
+pub mod causes;
 pub mod hwlat;
 pub mod maps;
+mod memory;
 pub mod osnoise;
 pub mod record;
 pub mod spin;

@@ -4,7 +4,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, PerCpuArray, RingBuf},
 };
-use smi_common::{CpuStats, Knobs, SpinSlot, TracerLayout};
+use smi_common::{CpuStats, Knobs, Sources, SpinSlot, TracerLayout};
 
 /// `BPF_F_MMAPABLE`, `include/uapi/linux/bpf.h`.
 const MMAPABLE: u32 = 1 << 10;
@@ -27,6 +27,10 @@ pub static SPIN_SLOTS: Array<SpinSlot> = Array::with_max_entries(1, MMAPABLE);
 /// What is to be known of a kernel tracer; one entry.
 #[map]
 pub static TRACER: Array<TracerLayout> = Array::with_max_entries(1, 0);
+
+/// Where causes are proven; one entry.
+#[map]
+pub static SOURCES: Array<Sources> = Array::with_max_entries(1, 0);
 
 /// The newest single gaps.
 #[map]

@@ -46,7 +46,7 @@ pub fn sample(ctx: &RawTracePointContext) {
             ..GapRecord::default()
         };
         // SAFETY: it points to a record.
-        unsafe { record::record_gap(&raw const gap) };
+        unsafe { record::record_gap(&raw const gap, 0) };
     }
 }
 

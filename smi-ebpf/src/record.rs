@@ -7,9 +7,13 @@ use core::{
 };
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use smi_common::{CpuStats, GapRecord, Knobs, buckets};
+use smi_common::{CpuStats, GapRecord, Knobs, buckets, cause};
 
-use crate::maps::{CPU_STATS, GAPS, KNOBS};
+use crate::{
+    causes,
+    maps::{CPU_STATS, GAPS, KNOBS},
+    spin::{Clock, Kernel},
+};
 
 /// `BPF_RB_NO_WAKEUP`: user space fetches on its own schedule, so no gap costs a wake-up.
 const NO_WAKEUP: u64 = 1;
@@ -43,7 +47,11 @@ pub fn change(change: impl FnOnce(&mut CpuStats)) {
     unsafe { ptr::write_volatile(&raw mut stats.completed, stats.completed + 1) };
 }
 
-/// Records `gap` on this CPU. The caller has applied the threshold.
+/// Records `gap` on this CPU, with what is proven of its cause. The caller has applied the threshold.
+///
+/// What moved may have done so between the gap and the reading of the counters. It would have made that time as long as
+/// itself, so nothing is put down to a gap that was shorter than that; unless `is_window` is 1, as the record stands for a
+/// whole window.
 ///
 /// A global function: the verifier checks it once by itself, instead of again on each of the many paths that lead here.
 /// Returns 0; the verifier wants global functions to return a number.
@@ -52,18 +60,33 @@ pub fn change(change: impl FnOnce(&mut CpuStats)) {
 /// `gap` points to a record or is null.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub unsafe extern "C" fn record_gap(gap: *const GapRecord) -> u64 {
+pub unsafe extern "C" fn record_gap(gap: *const GapRecord, is_window: u64) -> u64 {
     // SAFETY: the caller's promise; the verifier insists on the check for null that this contains.
     let Some(gap) = (unsafe { gap.as_ref() }) else {
         return 0;
     };
     let Some(knobs) = knobs() else { return 0 };
-    // The compiler knows the range of the result and would drop the bounds check, which the verifier, looking at each
-    // global function alone, insists on.
+    let mut since = causes::since().unwrap_or_default();
+    if is_window == 0 && since.moved() && Kernel::now().saturating_sub(gap.end_ns) > gap.duration_ns
+    {
+        since.leave();
+    }
+    let proven = cause::proven(gap.duration_ns, since.smis, since.nmis, since.steal_ns);
+    let gap = GapRecord {
+        // SAFETY: the helper has no preconditions.
+        cpu: u64::from(unsafe { bpf_get_smp_processor_id() }),
+        // The compiler knows the range of this and of the position and would drop the bounds checks, which the verifier,
+        // looking at each global function alone, insists on.
+        cause: black_box(proven),
+        smis: since.smis,
+        steal_ns: since.steal_ns,
+        ..*gap
+    };
     let position = black_box(bucket_position(gap.duration_ns));
     change(|stats| {
-        if stats.add(gap, position as usize, &knobs) {
-            send(stats, gap);
+        since.add_to(&mut stats.counted, true);
+        if stats.add(&gap, position as usize, &knobs) {
+            send(stats, &gap);
         }
     });
     0
@@ -83,11 +106,7 @@ fn send(stats: &mut CpuStats, gap: &GapRecord) {
         stats.records_lost += 1;
         return;
     };
-    entry.write(GapRecord {
-        // SAFETY: the helper has no preconditions.
-        cpu: u64::from(unsafe { bpf_get_smp_processor_id() }),
-        ..*gap
-    });
+    entry.write(*gap);
     entry.submit(NO_WAKEUP);
     stats.records_sent += 1;
 }

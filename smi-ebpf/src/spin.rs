@@ -9,7 +9,7 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use smi_common::{GapRecord, MAX_STRETCH_NS};
 
-use crate::{maps::SPIN_SLOTS, record};
+use crate::{causes, maps::SPIN_SLOTS, record};
 
 /// Rounds one stretch may take: `BPF_MAX_LOOPS` of `include/linux/bpf.h`. Even at one reading a round and 12 ns a
 /// reading they cover the longest stretch.
@@ -41,6 +41,8 @@ pub struct Stretch {
     pub last_ns: u64,
     /// A gap is at least this long.
     pub threshold_ns: u64,
+    /// A step at least this long is looked at, be it a gap or not.
+    pub look_ns: u64,
     /// Spin until the clock shows this.
     end_ns: u64,
     /// Time spent recording instead of watching.
@@ -52,19 +54,21 @@ pub struct Stretch {
 }
 
 impl Stretch {
-    /// Whether the reading `now_ns` shows a gap. True as well when the clock went back, so that the common case is
-    /// one comparison; [`Self::gap`] tells the two apart.
+    /// Whether the reading `now_ns` ends a long step. True as well when the clock went back, so that the common case is
+    /// one comparison; [`Self::long_step`] tells the two apart.
     #[inline(always)]
-    pub fn is_gap(now_ns: u64, last_ns: u64, threshold_ns: u64) -> bool {
-        now_ns.wrapping_sub(last_ns) >= threshold_ns
+    pub fn is_long(now_ns: u64, last_ns: u64, look_ns: u64) -> bool {
+        now_ns.wrapping_sub(last_ns) >= look_ns
     }
 
-    /// Records the gap between `last_ns` and `now_ns` and goes on from a new reading: the time this takes is not
-    /// watched, so it must be neither gap nor exposure.
+    /// Records the gap between `last_ns` and `now_ns`, if it is one, and goes on from a new reading: the time this takes
+    /// is not watched, so it must be neither gap nor exposure.
     #[inline(always)]
-    pub fn gap<C: Clock>(&mut self, now_ns: u64, last_ns: u64) {
+    pub fn long_step<C: Clock>(&mut self, now_ns: u64, last_ns: u64) {
         if now_ns < last_ns {
             self.clock_went_back += 1;
+        } else if now_ns - last_ns < self.threshold_ns {
+            causes::look();
         } else {
             let gap = GapRecord {
                 end_ns: now_ns,
@@ -72,7 +76,8 @@ impl Stretch {
                 ..GapRecord::default()
             };
             // SAFETY: it points to a record.
-            unsafe { record::record_gap(&raw const gap) };
+            unsafe { record::record_gap(&raw const gap, 0) };
+            causes::begin();
         }
         self.last_ns = C::now();
         self.blind_ns += self.last_ns.saturating_sub(now_ns);
@@ -85,13 +90,13 @@ impl Stretch {
     }
 }
 
-/// Takes one reading, or leaves the round by way of [`Stretch::gap`].
+/// Takes one reading, or leaves the round by way of [`Stretch::long_step`].
 macro_rules! step {
-    ($stretch:ident, $last:ident, $threshold:ident, $steps:expr) => {
+    ($stretch:ident, $last:ident, $look:ident, $steps:expr) => {
         let now_ns = C::now();
-        if Stretch::is_gap(now_ns, $last, $threshold) {
+        if Stretch::is_long(now_ns, $last, $look) {
             $stretch.steps += $steps;
-            $stretch.gap::<C>(now_ns, $last);
+            $stretch.long_step::<C>(now_ns, $last);
             return $stretch.verdict();
         }
         $last = now_ns;
@@ -136,9 +141,9 @@ unsafe extern "C" fn spin_round(_round: u64, stretch: *mut c_void) -> i64 {
 pub unsafe fn take_64<C: Clock>(stretch: *mut c_void) -> i64 {
     // SAFETY: the caller's promise.
     let stretch = unsafe { &mut *stretch.cast::<Stretch>() };
-    let threshold_ns = stretch.threshold_ns;
+    let look_ns = stretch.look_ns;
     let mut last_ns = stretch.last_ns;
-    steps_64!(stretch, last_ns, threshold_ns);
+    steps_64!(stretch, last_ns, look_ns);
     stretch.last_ns = last_ns;
     stretch.steps += 64;
     stretch.verdict()
@@ -174,6 +179,7 @@ pub fn run_with<C: Clock>(ctx: &PerfEventContext, round: Round) {
     }
     let Some(knobs) = record::knobs() else { return };
 
+    causes::begin();
     let begin_ns = C::now();
     // SAFETY: as above.
     unsafe {
@@ -184,6 +190,10 @@ pub fn run_with<C: Clock>(ctx: &PerfEventContext, round: Round) {
     let mut stretch = Stretch {
         last_ns: begin_ns,
         threshold_ns: knobs.threshold_ns,
+        look_ns: match knobs.look_ns {
+            0 => knobs.threshold_ns,
+            look_ns => look_ns.min(knobs.threshold_ns),
+        },
         end_ns,
         blind_ns: 0,
         steps: 0,
@@ -202,6 +212,7 @@ pub fn run_with<C: Clock>(ctx: &PerfEventContext, round: Round) {
     }
     let spun_ns = stretch.last_ns.saturating_sub(begin_ns);
     let exposure_ns = spun_ns.saturating_sub(stretch.blind_ns);
+    causes::look();
     record::change(|stats| {
         let totals = &mut stats.stretches;
         if begin_ns < end_ns {

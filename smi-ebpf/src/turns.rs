@@ -6,6 +6,7 @@ use aya_ebpf::{EbpfContext as _, macros::map, maps::PerCpuArray, programs::Trace
 use smi_common::TracerLayout;
 
 use crate::{
+    causes,
     maps::TRACER,
     record,
     spin::{Clock, Kernel},
@@ -30,6 +31,7 @@ pub fn switch<const PREV: usize, const NEXT: usize>(ctx: &TracePointContext) {
     if is_tracer::<PREV>(ctx, tracer) && *began_ns > 0 {
         let turn_ns = Kernel::now().saturating_sub(*began_ns);
         *began_ns = 0;
+        causes::look();
         record::change(|stats| {
             stats.stretches.exposure_ns += turn_ns;
             if turn_ns >= tracer.window_min_ns {
@@ -38,6 +40,7 @@ pub fn switch<const PREV: usize, const NEXT: usize>(ctx: &TracePointContext) {
         });
     }
     if is_tracer::<NEXT>(ctx, tracer) {
+        causes::begin();
         *began_ns = Kernel::now();
     }
 }

@@ -1,5 +1,6 @@
 //! Loads the BPF object, reads and writes its maps. Nothing else touches aya.
 
+mod events;
 mod slots;
 
 use std::{
@@ -17,7 +18,7 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use log::LevelFilter;
-use smi_common::{CpuStats, GapRecord, Knobs, TracerLayout};
+use smi_common::{CpuStats, GapRecord, Knobs, Sources, TracerLayout};
 use thiserror::Error;
 
 pub use slots::{Slot, SpinSlots};
@@ -97,6 +98,8 @@ unsafe impl Pod for Shared<Knobs> {}
 unsafe impl Pod for Shared<CpuStats> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<TracerLayout> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<Sources> {}
 
 /// The loaded object.
 pub struct Bpf {
@@ -107,6 +110,7 @@ pub struct Bpf {
     stats: PerCpuArray<MapData, Shared<CpuStats>>,
     gaps: RingBuf<MapData>,
     tracer: Array<MapData, Shared<TracerLayout>>,
+    sources: Array<MapData, Shared<Sources>>,
 }
 
 impl Bpf {
@@ -139,6 +143,7 @@ impl Bpf {
             })
             .override_global("AYA_LOG_LEVEL", &level, false)
             .map_max_entries("SPIN_SLOTS", highest_cpu + 1)
+            .map_max_entries("SMI_EVENTS", highest_cpu + 1)
             .load(object)
             .map_err(|error| BpfError::refused("load the BPF object", &error))?;
         let logger = if diagnostics {
@@ -155,6 +160,7 @@ impl Bpf {
             stats: take(&mut ebpf, "CPU_STATS")?,
             gaps: take(&mut ebpf, "GAPS")?,
             tracer: take(&mut ebpf, "TRACER")?,
+            sources: take(&mut ebpf, "SOURCES")?,
             ebpf,
         })
     }
@@ -236,6 +242,29 @@ impl Bpf {
         self.tracer
             .set(0, Shared(layout), 0)
             .map_err(BpfError::map("TRACER"))
+    }
+
+    /// Tells the programs where causes are proven.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn set_sources(&mut self, sources: Sources) -> Result<(), BpfError> {
+        self.sources
+            .set(0, Shared(sources), 0)
+            .map_err(BpfError::map("SOURCES"))
+    }
+
+    /// Has the programs on `cpu` read `event`, which counts that CPU's SMIs.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub fn set_smi_event(&mut self, cpu: u32, event: BorrowedFd<'_>) -> Result<(), BpfError> {
+        const NAME: &str = "SMI_EVENTS";
+        let Some(Map::PerfEventArray(map)) = self.ebpf.map(NAME) else {
+            return Err(BpfError::Missing(NAME));
+        };
+        events::put(map.fd().as_fd(), cpu, event)
+            .map_err(|error| BpfError::refused(format!("use the BPF map {NAME}"), &error))
     }
 
     /// Maps the slots of the spin program into memory.

@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
+    counter,
     detector::Choice,
     kernel::{cpus::CpuList, dma_latency},
     settings::{Mode, Preset},
@@ -65,6 +66,19 @@ pub enum Command {
     /// Exit status: 0 the counter of the CPU that wrote moved by the number of writes, or there is no counter (which is
     /// said: then nothing is proven); 1 it moved by another number; 2 it could not run, or --yes is missing.
     Fire(FireArgs),
+
+    /// Prove the whole set-up: fire SMIs while a detector watches, and see that each part saw them
+    ///
+    /// One CPU writes to I/O port 0xb2, as `smilat fire` does, and can upset a machine as that can: hence --yes. Another
+    /// CPU is watched meanwhile. Then each step is judged: SMIs can be fired; a counter counts them; they reach the CPU
+    /// that is watched, as on most machines they do; the BPF programs read the counter; the detector sees the SMIs that
+    /// came within sampled time as gaps at the times of the writes; those gaps, and no others, are called SMIs.
+    ///
+    /// Where no SMI can be fired, or nothing counts them, it says which steps cannot be proven here and why.
+    ///
+    /// Exit status: 0 every step is proven; 1 one is refuted; 2 none is refuted, but not all can be proven here, or --yes is
+    /// missing.
+    Verify(VerifyArgs),
 
     /// Put back the kernel's settings that a killed run left changed
     ///
@@ -132,6 +146,13 @@ pub struct RunArgs {
     /// What finds the gaps
     #[arg(long, value_enum, default_value_t, help_heading = "Detection")]
     pub detector: Choice,
+
+    /// What counts SMIs, so that gaps can be proven to be some
+    ///
+    /// A gap is put down to an SMI only if the counter of its CPU moved across it. NMIs and steal are told by the kernel
+    /// and the hypervisor whatever is chosen here.
+    #[arg(long, value_enum, default_value_t, help_heading = "Detection")]
+    pub counter: counter::Choice,
 
     /// Real-time priority (FIFO policy) of the sampling threads, 0 for none
     ///
@@ -245,6 +266,59 @@ pub struct FireArgs {
     pub cpu: Option<u32>,
 
     /// Really do it
+    #[arg(long)]
+    pub yes: bool,
+
+    /// Accept a --value that firmware takes for a request, and a firmware that names another port or none
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Options of `smilat verify`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  smilat verify                                 say what would be done, or what cannot be proven here
+  smilat verify --yes                           20 SMIs at the first CPU, the next one watched
+  smilat verify --yes --cpu 0 --watch 5 --threshold 2us
+  smilat verify --yes --json | jq '.[] | select(.state != \"proven\")'")]
+pub struct VerifyArgs {
+    /// How many SMIs
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub count: u64,
+
+    /// Time from one to the next, on average, a bare number being seconds
+    #[arg(short, long, value_name = "TIME", default_value = "100ms", value_parser = pause)]
+    pub interval: Duration,
+
+    /// Byte to write; see `smilat fire --help`
+    #[arg(long, value_name = "BYTE", default_value = "0", value_parser = byte)]
+    pub value: u8,
+
+    /// CPU that writes [default: the first allowed]
+    #[arg(long, value_name = "CPU")]
+    pub cpu: Option<u32>,
+
+    /// CPU that is watched, another than the one that writes [default: the next allowed]
+    #[arg(long, value_name = "CPU")]
+    pub watch: Option<u32>,
+
+    /// Gaps at least this long must be seen
+    #[arg(short, long, value_name = "TIME", default_value = "10us", value_parser = gap_time)]
+    pub threshold: Duration,
+
+    /// What finds the gaps
+    #[arg(long, value_enum, default_value_t)]
+    pub detector: Choice,
+
+    /// What counts SMIs for the gaps' causes
+    #[arg(long, value_enum, default_value_t)]
+    pub counter: counter::Choice,
+
+    /// Print the steps as a JSON array: claim, state, evidence
+    #[arg(long)]
+    pub json: bool,
+
+    /// Really fire
     #[arg(long)]
     pub yes: bool,
 

@@ -10,12 +10,14 @@ use jiff::Timestamp;
 use smi_common::{CpuStats, GapRecord};
 
 use crate::{
+    attribution::Attribution,
     bpf::Bpf,
     detector::{Detector, Running},
     kernel::clock::{self, Epoch},
     model::{
-        CpuSnapshot, DetectorInfo, Gap, GapKind, GapStats, RecordCounts, SCHEMA_VERSION,
-        SamplerCounts, Snapshot, StretchCounts, TracerCounts, WindowRecord,
+        Cause, CauseStats, CpuSnapshot, DetectorInfo, Gap, GapKind, GapStats, Proof, RecordCounts,
+        SCHEMA_VERSION, SamplerCounts, Snapshot, StealCounts, StretchCounts, TracerCounts,
+        WindowRecord,
     },
     settings::Settings,
     units::ns,
@@ -28,6 +30,7 @@ const MAX_GAPS: usize = 100_000;
 pub struct Collector {
     bpf: Bpf,
     running: Box<dyn Running>,
+    attribution: Attribution,
     info: DetectorInfo,
     began_ns: u64,
     interval: u64,
@@ -38,15 +41,20 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// A collector for `running`, whose programs count in the maps of `bpf`.
+    /// A collector for `running`, whose programs count in the maps of `bpf` and find causes by `attribution`.
     pub fn new(
         bpf: Bpf,
         running: Box<dyn Running>,
+        mut attribution: Attribution,
         detector: &dyn Detector,
         settings: &Settings,
     ) -> Self {
         let noise = running.noise();
+        if !running.records_in_kernel() {
+            attribution.not_in_kernel();
+        }
         Self {
+            attribution,
             info: DetectorInfo {
                 name: detector.name().to_owned(),
                 gap_kind: detector.gap_kind(),
@@ -76,7 +84,9 @@ impl Collector {
 
     /// What the user should know and was not told yet.
     pub fn warnings(&mut self) -> Vec<String> {
-        self.running.warnings()
+        let mut warnings = self.running.warnings();
+        warnings.extend(self.attribution.warnings());
+        warnings
     }
 
     /// Changes the threshold while the detector runs: the programs follow from their next stretch on.
@@ -97,6 +107,7 @@ impl Collector {
     /// When they cannot be read, or the detector has ended by itself.
     pub fn fetch(&mut self) -> Result<()> {
         self.running.check()?;
+        self.attribution.follow(&mut self.bpf)?;
         self.fetch_gaps()
     }
 
@@ -153,7 +164,11 @@ impl Collector {
     pub fn finish(mut self) -> Result<(Snapshot, Result<()>)> {
         let stopped = self.running.stop();
         let ended = self.interval;
-        Ok((self.read(ended, true)?, stopped))
+        let snapshot = self.read(ended, true)?;
+        for warning in self.warnings() {
+            log::warn!("{warning}");
+        }
+        Ok((snapshot, stopped))
     }
 
     fn read(&mut self, interval: u64, last: bool) -> Result<Snapshot> {
@@ -163,17 +178,27 @@ impl Collector {
             if let Some(stats) = stats.get_mut(*cpu as usize) {
                 *stats = CpuStats {
                     stretches: stats.stretches,
+                    counted: stats.counted,
                     ..*own
                 };
             }
         }
         let counts = self.running.counts(&stats);
+        let told_steal = self.attribution.info().steal != Proof::None;
         let epoch = self.running.epoch();
         let cpus = counts
             .into_iter()
             .map(|(cpu, counts)| {
                 let stats = stats.get(cpu as usize).copied().unwrap_or_default();
-                cpu_snapshot(cpu, counts, &stats, interval, &epoch)
+                let smis = self.attribution.smis(cpu, &stats.counted, last);
+                CpuSnapshot {
+                    smis,
+                    steal: told_steal.then_some(StealCounts {
+                        sampled_ns: stats.counted.steal_ns.sampled,
+                        in_gaps_ns: stats.counted.steal_ns.in_gaps,
+                    }),
+                    ..cpu_snapshot(cpu, counts, &stats, interval, &epoch)
+                }
             })
             .collect();
         Ok(Snapshot {
@@ -183,6 +208,7 @@ impl Collector {
             interval,
             last,
             detector: self.info.clone(),
+            attribution: self.attribution.info().clone(),
             cpus,
             gaps: std::mem::take(&mut self.gaps).into(),
             gaps_dropped: self.gaps_dropped,
@@ -234,9 +260,27 @@ fn cpu_snapshot(
             limited: stats.records_limited,
             lost: stats.records_lost,
         },
-        histogram: stats.histogram.into(),
+        histogram: stats.histogram().into(),
+        causes: causes(stats),
+        smis: None,
+        steal: None,
         smi_cost: None,
     }
+}
+
+/// The sets of causes of which there are gaps.
+fn causes(stats: &CpuStats) -> Vec<CauseStats> {
+    (0..)
+        .zip(&stats.causes)
+        .filter(|(_, totals)| totals.count > 0)
+        .map(|(bits, totals)| CauseStats {
+            cause: Cause::of_bits(bits),
+            count: totals.count,
+            sum_ns: totals.sum_ns,
+            max_ns: totals.max_ns,
+            histogram: totals.histogram.into(),
+        })
+        .collect()
 }
 
 fn gap(record: &GapRecord, kind: GapKind, epoch: &Epoch) -> Gap {
@@ -244,6 +288,9 @@ fn gap(record: &GapRecord, kind: GapKind, epoch: &Epoch) -> Gap {
         cpu: record.cpu as u32,
         end_time: timestamp(epoch.date(record.end_ns)),
         duration_ns: record.duration_ns,
+        cause: Cause::of_bits(record.cause),
+        smis: record.smis,
+        steal_ns: record.steal_ns,
         window: (kind == GapKind::WindowMax).then_some(WindowRecord {
             inner_ns: record.inner_ns,
             outer_ns: record.outer_ns,

@@ -3,6 +3,7 @@
 //! Data flows one way: BPF programs count in maps, [`collector`] makes a snapshot of them once an interval, and
 //! [`report`] renders it. See `ARCHITECTURE.md`.
 
+pub mod attribution;
 pub mod bpf;
 pub mod cli;
 pub mod collector;
@@ -17,3 +18,4 @@ mod output;
 pub mod report;
 pub mod settings;
 pub mod units;
+pub mod verifying;

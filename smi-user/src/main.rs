@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Run(args) => commands::run::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Fire(args) => commands::fire::run(&args),
+        Command::Verify(args) => commands::verify::run(&args),
         Command::Restore => commands::restore::run(),
     };
     done.unwrap_or_else(|error| {

@@ -21,6 +21,7 @@ fn run(steps: impl IntoIterator<Item = i64>) -> (smi_common::CpuStats, Vec<GapRe
             threshold_ns: THRESHOLD_NS,
             records_per_s: 1_000_000,
             interval: 1,
+            look_ns: 0,
         },
     );
     let mut readings: Array<MapData, u64> = take_array(&mut lab.bpf, "READINGS");

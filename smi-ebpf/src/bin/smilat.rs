@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::{perf_event, raw_tracepoint, tracepoint},
     programs::{PerfEventContext, RawTracePointContext, TracePointContext},
 };
-use smi_ebpf::{hwlat, osnoise, spin, turns};
+use smi_ebpf::{causes, hwlat, osnoise, spin, turns};
 
 /// Attached to a task-clock event of each sampling thread.
 #[perf_event]
@@ -41,6 +41,14 @@ fn turns_12_48(ctx: TracePointContext) -> u32 {
 #[tracepoint]
 fn turns_16_48(ctx: TracePointContext) -> u32 {
     turns::switch::<16, 48>(&ctx);
+    0
+}
+
+/// Attached to `nmi:nmi_handler`. A raw tracepoint: programs of other kinds do not run while one of them, such as spin, is
+/// at work on the CPU (`trace_call_bpf` in `kernel/trace/bpf_trace.c`).
+#[raw_tracepoint]
+fn nmi(_: RawTracePointContext) -> i32 {
+    causes::nmi();
     0
 }
 

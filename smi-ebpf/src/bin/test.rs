@@ -47,8 +47,8 @@ unsafe extern "C" fn wait_round(_round: u64, stretch: *mut c_void) -> i64 {
     }
     *made += 1;
     *made_ns = now_ns - last_ns;
-    if Stretch::is_gap(now_ns, last_ns, stretch.threshold_ns) {
-        stretch.gap::<Kernel>(now_ns, last_ns);
+    if Stretch::is_long(now_ns, last_ns, stretch.look_ns) {
+        stretch.long_step::<Kernel>(now_ns, last_ns);
     } else {
         stretch.last_ns = now_ns;
     }

@@ -15,12 +15,13 @@ use anyhow::{Context as _, Result, bail};
 use super::signals::Signals;
 use crate::{
     cli::FireArgs,
-    counter::{self, Counter, Counting},
     detector::Availability,
     firing::{
         self, Order, PORT,
-        outcome::{Counted, Moved, Outcome, Verdict},
-        place, value,
+        outcome::{Outcome, Verdict},
+        place,
+        reader::Reader,
+        value,
     },
     kernel::{cpus::CpuList, fadt::Fadt, port::Ports, sched},
     report,
@@ -81,7 +82,7 @@ pub fn run(args: &FireArgs) -> Result<ExitCode> {
 }
 
 /// The CPU asked for, else the first that this process may run on.
-fn cpu(asked: Option<u32>, online: &CpuList) -> Result<u32> {
+pub(super) fn cpu(asked: Option<u32>, online: &CpuList) -> Result<u32> {
     let allowed = sched::allowed(online);
     if let Some(cpu) = asked {
         [cpu]
@@ -97,7 +98,7 @@ fn cpu(asked: Option<u32>, online: &CpuList) -> Result<u32> {
 }
 
 /// What would be done, for one who has not said yes to it.
-fn explanation(order: &Order, request: Option<&str>, place: &Availability) -> String {
+pub(super) fn explanation(order: &Order, request: Option<&str>, place: &Availability) -> String {
     let beware = request.map_or_else(String::new, |request| {
         format!("Beware of {:#04x}: {request}.\n", order.value)
     });
@@ -130,64 +131,8 @@ fn explanation(order: &Order, request: Option<&str>, place: &Availability) -> St
     )
 }
 
-/// The counter of all CPUs, if this machine has one.
-enum Reader {
-    Counts {
-        counter: Box<dyn Counter>,
-        counting: Box<dyn Counting>,
-        before: Vec<(u32, u64)>,
-    },
-    None(String),
-}
-
-impl Reader {
-    /// Reads it for the first time.
-    fn open(online: &CpuList) -> Result<Self> {
-        let counter = match counter::choose() {
-            Ok(counter) => counter,
-            Err(why) => return Ok(Self::None(why.to_string())),
-        };
-        let mut counting = counter.open(online)?;
-        let before = online
-            .iter()
-            .map(|cpu| Ok((cpu, counting.read(cpu)?)))
-            .collect::<Result<_>>()?;
-        Ok(Self::Counts {
-            counter,
-            counting,
-            before,
-        })
-    }
-
-    /// Reads it again, and says on standard error what could not be read.
-    fn finish(&mut self) -> Result<Counted, String> {
-        match self {
-            Self::None(why) => Err(why.clone()),
-            Self::Counts {
-                counter,
-                counting,
-                before,
-            } => Ok(Counted {
-                source: counter.source(),
-                caveats: counter::caveats(counter.as_ref()),
-                cpus: before
-                    .iter()
-                    .map(|&(cpu, before)| Moved {
-                        cpu,
-                        before,
-                        after: counting
-                            .read(cpu)
-                            .inspect_err(|error| eprintln!("smilat: {error}"))
-                            .ok(),
-                    })
-                    .collect(),
-            }),
-        }
-    }
-}
-
 /// Set by the signals that end a command, so that what was done is reported.
-fn stop_on_signal() -> Result<Arc<AtomicBool>> {
+pub(super) fn stop_on_signal() -> Result<Arc<AtomicBool>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

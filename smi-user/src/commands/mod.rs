@@ -5,5 +5,6 @@ pub mod doctor;
 pub mod fire;
 pub mod restore;
 pub mod run;
+pub mod verify;
 
 mod signals;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::{beside::Beside, signals::Signals};
 use crate::{
+    attribution::Attribution,
     bpf::{Bpf, BpfError},
     cli::{Format, RunArgs},
     collector::Collector,
@@ -116,13 +117,14 @@ async fn collect(
     } else if !args.quiet {
         eprint!("{plan}");
     }
+    let attribution = Attribution::start(&mut bpf, args.counter, &settings.cpus)?;
     let running = detector.start(&mut bpf, settings).map_err(explain)?;
     // Only now: a run that could not start must not have emptied the file.
     let output = Output::open(args.output.as_deref())?;
     if !to_terminal {
         output.send(report.plan(&plan));
     }
-    let mut collector = Collector::new(bpf, running, detector, settings);
+    let mut collector = Collector::new(bpf, running, attribution, detector, settings);
     tell_noise(collector.info());
     for warning in collector.warnings() {
         log::warn!("{warning}");

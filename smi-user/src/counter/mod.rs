@@ -12,7 +12,8 @@ mod msr_pmu;
 
 use std::os::fd::BorrowedFd;
 
-use anyhow::Error;
+use anyhow::{Error, bail};
+use clap::ValueEnum;
 use thiserror::Error;
 
 use crate::{
@@ -136,6 +137,43 @@ fn caveats_on(exact: bool, hypervisor: bool) -> Vec<&'static str> {
             .push("the count is not exact: this event may miss SMIs or count one more than once");
     }
     caveats
+}
+
+/// The counters by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Choice {
+    /// The best that can be had here
+    #[default]
+    Auto,
+    /// Intel's MSR 0x34, by the kernel's msr PMU
+    MsrPmu,
+    /// AMD's event 0x2B of the core PMU, from Zen 2 on; not exact
+    LsSmiRx,
+    /// Intel's MSR 0x34, by the module msr: compared with the gaps of each interval only
+    MsrDevice,
+    /// No counter: no gap is proven to be an SMI
+    None,
+}
+
+/// The counter of that choice; `None` when none is wanted.
+///
+/// # Errors
+/// When it cannot be had here: says why, and what would help.
+pub fn chosen(choice: Choice) -> Result<Option<Box<dyn Counter>>, Error> {
+    let counter: Box<dyn Counter> = match choice {
+        Choice::Auto => return choose().map(Some),
+        Choice::None => return Ok(None),
+        Choice::MsrPmu => Box::new(msr_pmu::MsrPmu),
+        Choice::LsSmiRx => Box::new(amd::LsSmiRx),
+        Choice::MsrDevice => Box::new(msr_device::MsrDevice),
+    };
+    match counter.probe() {
+        Availability::Ready => Ok(Some(counter)),
+        Availability::Missing { reason, remedy } => bail!(
+            "SMIs cannot be counted by {}: {reason}; {remedy}",
+            counter.source()
+        ),
+    }
 }
 
 /// The counters, the best first.

@@ -88,6 +88,11 @@ pub trait Running: Send {
     /// What its threads count by themselves, for each watched CPU; `stats` are the kernel's counts, by CPU.
     fn counts(&self, stats: &[CpuStats]) -> Vec<(u32, SamplerCounts)>;
 
+    /// Whether its gaps are recorded within the kernel, as they happen.
+    fn records_in_kernel(&self) -> bool {
+        true
+    }
+
     /// Gaps that were read by this process instead of being counted in the kernel, oldest first.
     ///
     /// # Errors

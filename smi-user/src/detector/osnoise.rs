@@ -159,6 +159,8 @@ impl Detector for Osnoise {
 struct Programs;
 
 impl Source for Programs {
+    const IN_KERNEL: bool = true;
+
     fn follow(&mut self, _online: &CpuList) -> Vec<String> {
         Vec::new()
     }

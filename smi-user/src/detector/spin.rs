@@ -40,6 +40,10 @@ const PROGRAM: &str = "spin";
 /// First kernel with `bpf_loop` (`kernel/bpf/bpf_iter.c`, commit e6f2dd0f8067).
 const MIN_KERNEL: Version = Version::new(5, 17);
 
+/// No SMI is shorter: entering and leaving System Management Mode alone, which saves and restores the CPU's whole state,
+/// takes as long.
+const SHORTEST_SMI_NS: u64 = 1_000;
+
 /// See the module.
 #[derive(Clone, Copy, Debug)]
 pub struct Spin;
@@ -137,6 +141,7 @@ impl Spinning {
             threshold_ns: ns(settings.threshold),
             records_per_s,
             interval: 1,
+            look_ns: (2 * spinning.noise.floor_ns).max(SHORTEST_SMI_NS),
         })?;
         let program = Arc::new(program);
         let routes = match settings.mode {
@@ -201,6 +206,7 @@ impl Spinning {
                 threshold_ns,
                 records_per_s: 0,
                 interval: 0,
+                look_ns: 0,
             })?;
             let outcome = thread::scope(|scope| {
                 scope
@@ -240,7 +246,7 @@ impl Spinning {
         let none = measure(u64::MAX)?;
         Ok(Noise {
             step_ns: none.stretches.exposure_ns as f64 / none.stretches.steps as f64,
-            floor_ns: floor_ns(&each.histogram),
+            floor_ns: floor_ns(&each.histogram()),
         })
     }
 }

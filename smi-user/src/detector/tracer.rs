@@ -252,6 +252,7 @@ pub(super) fn reset(
         threshold_ns: ns(settings.threshold),
         records_per_s,
         interval: 1,
+        look_ns: 0,
     })?;
     let switch = Format::of(tracing, "sched/sched_switch")?;
     let prev = switch.field("prev_comm")?.offset;

@@ -2,6 +2,7 @@
 
 pub mod outcome;
 pub mod place;
+pub mod reader;
 pub mod value;
 
 use std::{

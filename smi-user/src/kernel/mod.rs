@@ -1,6 +1,7 @@
 //! Small readers and writers of kernel interfaces. Nothing outside this module opens a file of the kernel's or makes a
 //! system call of its own.
 
+pub mod btf;
 pub mod changes;
 pub mod clock;
 pub mod container;
@@ -20,4 +21,5 @@ pub mod process;
 pub mod refusal;
 pub mod release;
 pub mod sched;
+pub mod steal;
 pub mod tracefs;

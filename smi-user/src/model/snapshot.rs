@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Histogram, SmiCost};
+use super::{Attribution, Cause, CauseStats, Histogram, SmiCost, SmiCounts, StealCounts};
 use crate::settings::Mode;
 
 /// Version of the snapshot's JSON; raised when a field changes its meaning or goes away.
@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub last: bool,
     /// What finds the gaps, and how it was set.
     pub detector: DetectorInfo,
+    /// What proves the gaps' causes.
+    pub attribution: Attribution,
     /// The watched CPUs, ascending.
     pub cpus: Vec<CpuSnapshot>,
     /// Single gaps that ended since the snapshot before, oldest first, as far as the rate limit let them through.
@@ -97,6 +99,12 @@ pub struct CpuSnapshot {
     pub records: RecordCounts,
     /// The gaps by duration.
     pub histogram: Histogram,
+    /// The gaps by cause; each is in one of them.
+    pub causes: Vec<CauseStats>,
+    /// SMIs; `None` where nothing counts them.
+    pub smis: Option<SmiCounts>,
+    /// Steal; `None` where nothing tells it.
+    pub steal: Option<StealCounts>,
     /// What SMIs cost it; only with `--smi-cost`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smi_cost: Option<SmiCost>,
@@ -178,6 +186,12 @@ pub struct Gap {
     pub end_time: Timestamp,
     /// How long it was.
     pub duration_ns: u64,
+    /// What is proven of its cause.
+    pub cause: Cause,
+    /// By how much the SMI counter moved across it.
+    pub smis: u64,
+    /// How long the hypervisor let something else have the CPU meanwhile, by its own account.
+    pub steal_ns: u64,
     /// What else hwlat says of the window it stands for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<WindowRecord>,
@@ -283,6 +297,24 @@ impl Snapshot {
     /// A count of all CPUs together.
     pub fn sum(&self, of: impl Fn(&CpuSnapshot) -> u64) -> u64 {
         self.cpus.iter().map(of).sum()
+    }
+
+    /// All CPUs' gaps by cause, since start.
+    pub fn causes(&self) -> Vec<CauseStats> {
+        let mut all: Vec<CauseStats> = Vec::new();
+        for one in self.cpus.iter().flat_map(|cpu| &cpu.causes) {
+            match all.iter_mut().find(|sum| sum.cause == one.cause) {
+                Some(sum) => {
+                    sum.count += one.count;
+                    sum.sum_ns += one.sum_ns;
+                    sum.max_ns = sum.max_ns.max(one.max_ns);
+                    sum.histogram.add(&one.histogram);
+                }
+                None => all.push(one.clone()),
+            }
+        }
+        all.sort_by_key(|stats| std::cmp::Reverse(stats.count));
+        all
     }
 
     /// The longest gap since start.

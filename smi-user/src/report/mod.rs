@@ -6,12 +6,14 @@ pub mod doctor;
 mod fire;
 mod ndjson;
 mod text;
+mod verify;
 
 use bytes::Bytes;
 
 pub use fire::fire;
 pub use ndjson::Ndjson;
 pub use text::Text;
+pub use verify::verify;
 
 use crate::model::Snapshot;
 

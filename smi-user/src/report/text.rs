@@ -7,7 +7,7 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::{Report, bars, cost};
 use crate::{
-    model::{CpuSnapshot, Gap, GapKind, Interval, Snapshot},
+    model::{CpuSnapshot, Gap, GapKind, Interval, Proof, Snapshot},
     units::show_ns,
 };
 
@@ -125,6 +125,8 @@ impl Text {
             text += &self.row("all", &total, "");
         }
         text += &sampling(snapshot);
+        text += &causes(snapshot);
+        text += &smis(snapshot);
         if total.count > 0 {
             text += "\nGaps by duration\n";
             for row in bars::rows(&total.histogram) {
@@ -137,12 +139,13 @@ impl Text {
                 line(
                     &mut text,
                     &format!(
-                        "{:>9} on CPU {} at {}",
+                        "{:>9} on CPU {} at {}, cause {}",
                         show_ns(gap.duration_ns as f64),
                         gap.cpu,
                         gap.end_time
                             .to_zoned(self.zone.clone())
-                            .strftime("%F %T%.3f")
+                            .strftime("%F %T%.3f"),
+                        gap.cause,
                     ),
                 );
             }
@@ -233,9 +236,133 @@ impl Text {
             };
             text += &self.row(&cpu.cpu.to_string(), &since, &last);
         }
+        if let Some(proven) = proven(earlier, snapshot) {
+            line(&mut text, &proven);
+        }
         text.push('\n');
         text
     }
+}
+
+/// What was proven in an interval, on a line; `None` when nothing was.
+fn proven(earlier: Option<&Snapshot>, snapshot: &Snapshot) -> Option<String> {
+    let before = earlier.map(Snapshot::causes).unwrap_or_default();
+    let by_cause: Vec<(String, u64)> = snapshot
+        .causes()
+        .iter()
+        .map(|now| {
+            let then = before.iter().find(|then| then.cause == now.cause);
+            let count = now.count - then.map_or(0, |then| then.count);
+            (now.cause, count)
+        })
+        .filter(|(_, count)| *count > 0)
+        .map(|(cause, count)| (format!("{count} {cause}"), u64::from(!cause.is_unknown())))
+        .collect();
+    let smis: Vec<String> = snapshot
+        .cpus
+        .iter()
+        .enumerate()
+        .filter_map(|(position, cpu)| {
+            let then = earlier
+                .and_then(|earlier| earlier.cpus.get(position)?.smis)
+                .unwrap_or_default();
+            let moved = cpu.smis?.counted.saturating_sub(then.counted);
+            (moved > 0).then(|| format!("{moved} on CPU {}", cpu.cpu))
+        })
+        .collect();
+    let mut parts = Vec::new();
+    if by_cause.iter().any(|(_, proven)| *proven > 0) {
+        let counts: Vec<String> = by_cause.into_iter().map(|(text, _)| text).collect();
+        parts.push(format!("gaps by cause: {}", counts.join(", ")));
+    }
+    if !smis.is_empty() {
+        parts.push(format!("SMIs counted: {}", smis.join(", ")));
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// The gaps by what is proven of them.
+fn causes(snapshot: &Snapshot) -> String {
+    let causes = snapshot.causes();
+    let mut text = String::new();
+    if causes.is_empty() {
+        return text;
+    }
+    let heading = format!(
+        "\nGaps by cause  {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "gaps", "sum", "p50", "p99", "max"
+    );
+    line(&mut text, &heading);
+    for of in &causes {
+        let quantile = |q| {
+            of.histogram
+                .quantile(q)
+                .map_or_else(|| "-".to_owned(), |ns| show_ns(ns.min(of.max_ns as f64)))
+        };
+        line(
+            &mut text,
+            &format!(
+                "  {:<12} {:>9} {:>9} {:>9} {:>9} {:>9}",
+                of.cause,
+                of.count,
+                show_ns(of.sum_ns as f64),
+                quantile(0.5),
+                quantile(0.99),
+                show_ns(of.max_ns as f64),
+            ),
+        );
+    }
+    let of = &snapshot.attribution;
+    let blind: Vec<&str> = [(of.smi, "SMIs"), (of.nmi, "NMIs"), (of.steal, "steal")]
+        .into_iter()
+        .filter(|(proof, _)| *proof != Proof::Gap)
+        .map(|(_, what)| what)
+        .collect();
+    if !blind.is_empty() {
+        line(
+            &mut text,
+            &format!(
+                "  {} could not be told gap by gap here",
+                blind.join(" and ")
+            ),
+        );
+    }
+    text
+}
+
+/// The SMIs counted, beside the gaps.
+fn smis(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    let Some(counter) = &snapshot.attribution.counter else {
+        return text;
+    };
+    line(&mut text, &format!("\nSMIs counted: {}", counter.source));
+    for cpu in &snapshot.cpus {
+        let Some(smis) = cpu.smis else { continue };
+        let mut row = format!("  CPU {}: {}", cpu.cpu, smis.counted);
+        if smis.counted > 0 && snapshot.attribution.smi == Proof::Gap {
+            // Writing to a string cannot fail.
+            let _written = write!(
+                row,
+                ", of which {} within sampled time, {} seen as gaps",
+                smis.sampled, smis.in_gaps
+            );
+        }
+        if smis.unread > 0 {
+            let _written = write!(row, " ({} readings failed)", smis.unread);
+        }
+        line(&mut text, &row);
+    }
+    if snapshot.attribution.smi == Proof::Interval {
+        line(
+            &mut text,
+            "  attribution = interval: they were not compared with single gaps",
+        );
+    }
+    for caveat in &counter.caveats {
+        line(&mut text, &format!("  {caveat}"));
+    }
+    text
 }
 
 /// How the sampling went, and what the numbers stand for.

@@ -50,7 +50,7 @@ fn fire_from(cpu: u32) -> String {
 }
 
 /// What the report's table says a CPU's count moved by.
-fn moved_by(report: &str, cpu: u32) -> u64 {
+pub(super) fn moved_by(report: &str, cpu: u32) -> u64 {
     report
         .lines()
         .find_map(|line| {

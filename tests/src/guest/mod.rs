@@ -7,25 +7,31 @@
 pub mod smi;
 
 mod accuracy;
+mod broadcast;
+mod causes;
 mod choice;
 mod cost;
 mod dma_latency;
 mod doctor;
 mod fire;
+mod host;
 mod hotplug;
 mod init;
 mod known_smis;
 mod measured;
 mod peers;
+mod reader;
 mod settings;
 mod silence;
 mod spin;
 mod state;
 mod symbols;
 mod tracers;
+mod unproven;
+mod verify;
 mod watch;
 
-use std::{any::Any, fs, thread};
+use std::{any::Any, fs, io, thread};
 
 /// Kinds of machine, as the kernel's command line names them (`smilat.set=`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,9 +42,38 @@ enum Set {
     Rt,
     /// One CPU without a gap that the guest did not make.
     Exact,
+    /// As [`Set::Rt`], but that SMIs by the port stop both CPUs at once.
+    Broadcast,
+    /// As [`Set::Rt`], but that the port raises no SMI, and that firmware does not speak of one.
+    SmmOff,
+    /// As [`Set::Rt`], but with a CPU of AMD's, which has no counter of SMIs.
+    Amd,
 }
 
-use Set::{Exact, Rt, Stock};
+use Set::{Amd, Broadcast, Exact, Rt, SmmOff, Stock};
+
+impl Set {
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "stock" => Stock,
+            "rt" => Rt,
+            "exact" => Exact,
+            "broadcast" => Broadcast,
+            "smm-off" => SmmOff,
+            "amd" => Amd,
+            _ => return None,
+        })
+    }
+
+    /// Makes the machine what its tests take it for, where QEMU's command line cannot.
+    fn set_up(self) -> io::Result<()> {
+        match self {
+            Stock | Rt | Exact | Amd => Ok(()),
+            Broadcast => smi::broadcast(),
+            SmmOff => smi::disarm_port(),
+        }
+    }
+}
 
 struct Test {
     name: &'static str,
@@ -57,6 +92,12 @@ macro_rules! tests {
 const TESTS: &[Test] = tests! {
     known_smis::the_counter_moves_by_one_for_each_smi on [Stock, Rt, Exact];
     known_smis::a_cpu_that_reads_its_clock_sees_each_smi_as_a_gap on [Stock, Rt];
+    host::a_stop_from_outside_is_a_gap_of_its_length on [Stock, Rt];
+    broadcast::a_write_to_the_port_stops_both_cpus on [Broadcast];
+    broadcast::fire_proves_smis_that_stop_both_cpus on [Broadcast];
+    unproven::fire_proves_nothing_where_the_port_raises_no_smi on [SmmOff];
+    unproven::fire_proves_nothing_where_the_cpu_has_no_counter on [Amd];
+    unproven::run_needs_neither_smis_nor_their_counter on [SmmOff, Amd];
     fire::fire_moves_the_msr_pmu_by_a_thousand_for_a_thousand_smis on [Stock, Rt];
     fire::each_counter_counts_every_smi_fired on [Stock, Rt];
     fire::a_counter_ends_when_its_cpu_goes_offline on [Stock, Rt];
@@ -65,6 +106,16 @@ const TESTS: &[Test] = tests! {
     fire::fire_reports_what_it_did_when_interrupted on [Stock, Rt];
     fire::fire_refuses_requests_to_firmware_and_does_nothing_without_yes on [Stock, Rt];
     spin::every_smi_in_a_stretch_is_a_gap_of_its_length on [Stock, Rt];
+    causes::a_thousand_smis_of_fire_are_a_thousand_within_the_programs on [Stock, Rt];
+    causes::short_smis_are_not_put_down_to_the_gap_after_them on [Stock, Rt];
+    causes::smis_inside_and_outside_of_sampling_add_up on [Stock, Rt];
+    causes::a_counter_that_is_no_perf_event_is_compared_by_the_interval on [Stock, Rt];
+    causes::smis_are_counted_again_when_a_cpu_is_back on [Stock, Rt];
+    causes::every_gap_gets_its_cause on [Stock, Rt];
+    verify::verify_proves_every_step_where_smis_stop_all_cpus on [Broadcast];
+    verify::verify_says_that_smis_reach_the_writing_cpu_only on [Stock, Rt];
+    verify::verify_refutes_where_the_port_raises_no_smi on [SmmOff];
+    verify::verify_cannot_prove_anything_without_a_counter on [Amd];
     choice::a_stock_kernel_gets_spin_and_is_told_why on [Stock];
     doctor::doctor_says_of_each_kernel_what_is_on_record on [Stock, Rt];
     doctor::doctor_tells_a_stock_kernel_how_to_get_what_it_lacks on [Stock];
@@ -117,15 +168,15 @@ pub fn main() -> ! {
         println!("cannot run a shell: {error}");
         init::power_off(false);
     }
-    let set = match option("smilat.set") {
-        Some("stock") => Stock,
-        Some("rt") => Rt,
-        Some("exact") => Exact,
-        other => {
-            println!("smilat.set={other:?} names no set of tests");
-            init::power_off(false);
-        }
+    let name = option("smilat.set").unwrap_or_default();
+    let Some(set) = Set::named(name) else {
+        println!("smilat.set={name} names no set of tests");
+        init::power_off(false);
     };
+    if let Err(error) = set.set_up() {
+        println!("cannot set the machine up as {name}: {error}");
+        init::power_off(false);
+    }
     let only = option("smilat.tests").unwrap_or_default();
     let chosen: Vec<&Test> = TESTS
         .iter()

@@ -13,9 +13,18 @@
 //! - What an SMI interrupted is saved at the offsets of AMD's 64-bit layout (AMD64 APM volume 2, "SMM State-Save Area";
 //!   QEMU's `target/i386/tcg/sysemu/smm_helper.c`).
 //! - The machine keeps the kernel out of 0x30000 to 0x40000 (`memmap=` in `xtask/src/vm/qemu.rs`).
+//!
+//! The handler runs on both CPUs at once where an SMI goes to both: each takes a record of its own by the number it draws.
+
+mod chipset;
+mod fw_cfg;
+mod port;
+
+pub use self::chipset::{broadcast, disarm_port};
 
 use std::{
     arch::{global_asm, x86_64::_rdtsc},
+    array,
     fs::{File, OpenOptions},
     io,
     os::{
@@ -29,7 +38,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// I/O port whose writing makes the chipset send an SMI to the CPU that wrote (`APM_CNT`).
+/// I/O port whose writing makes the chipset send an SMI to the CPU that wrote, and to all where that was negotiated
+/// (`APM_CNT`, [`broadcast`]).
 const APM_CNT: u64 = 0xb2;
 
 /// Any value but 2 and 3, by which firmware is asked to turn ACPI on and off.
@@ -42,6 +52,10 @@ const MSR_SMI_COUNT: u64 = 0x34;
 const PAGE: u64 = 0x30000;
 const PAGE_SIZE: usize = 0x10000;
 
+/// In [`PAGE`]: a request to the firmware's configuration device, and the data it moves (`fw_cfg.rs`).
+const FW_CFG_REQUEST: usize = 0x1000;
+const FW_CFG_DATA: usize = 0x1010;
+
 /// Where an SMI starts a CPU, from SMBASE.
 const ENTRY: usize = 0x8000;
 
@@ -50,7 +64,7 @@ const CYCLES: usize = 0x9000;
 const BEGUN: usize = 0x9008;
 const ENDED: usize = 0x900c;
 
-/// In [`PAGE`]: a ring of records.
+/// In [`PAGE`]: a ring of records of 32 bytes. It ends where CPU 1's state is saved.
 const LOG: usize = 0xa000;
 const LOG_RECORDS: u32 = 512;
 
@@ -94,6 +108,11 @@ global_asm!(
     "    movl %eax, 20(%ebp)",
     "    movl %cs:0xff70, %eax", // RFLAGS as saved
     "    movl %eax, 24(%ebp)",
+    "    movl $1, %eax", // the local APIC's ID, by CPUID leaf 1
+    "    cpuid",
+    "    shrl $24, %ebx",
+    "    movl %ebx, 28(%ebp)",
+    "    movl $0x39000, %ebx",
     "    movl (%ebx), %ecx", // cycles to spin
     "1:  rdtsc",
     "    movl %eax, 8(%ebp)",
@@ -122,6 +141,8 @@ unsafe extern "C" {
 /// One SMI, as the handler recorded it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Smi {
+    /// The CPU that it came to.
+    pub cpu: u32,
     /// TSC at its first instruction.
     pub begin_tsc: u64,
     /// TSC at its last.
@@ -184,15 +205,23 @@ impl Physical {
         unsafe { ptr::write_volatile(self.at(offset), value) }
     }
 
-    /// Copies `bytes` to `offset`, and checks that they arrived.
-    fn write_all(&self, offset: usize, bytes: &[u8]) -> io::Result<()> {
+    fn read_all<const N: usize>(&self, offset: usize) -> [u8; N] {
+        // SAFETY: as in `read`.
+        array::from_fn(|i| unsafe { ptr::read_volatile(self.at(offset + i)) })
+    }
+
+    fn write_all(&self, offset: usize, bytes: &[u8]) {
         for (i, byte) in bytes.iter().enumerate() {
             // SAFETY: as in `read`.
             unsafe { ptr::write_volatile(self.at(offset + i), *byte) };
         }
+    }
+
+    /// Copies the handler's `bytes` to where an SMI starts a CPU, and checks that they arrived.
+    fn write_handler(&self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(ENTRY, bytes);
         let arrived = bytes.iter().enumerate().all(|(i, byte)| {
-            // SAFETY: as in `read`.
-            let there: u8 = unsafe { ptr::read_volatile(self.at(offset + i)) };
+            let [there] = self.read_all(ENTRY + i);
             there == *byte
         });
         if arrived {
@@ -232,7 +261,7 @@ fn install() -> io::Result<Physical> {
     for word in [CYCLES, BEGUN, ENDED] {
         page.write(word, 0);
     }
-    page.write_all(ENTRY, handler)?;
+    page.write_handler(handler)?;
 
     let bridge = OpenOptions::new()
         .read(true)
@@ -241,7 +270,7 @@ fn install() -> io::Result<Physical> {
     let mut closed = [0];
     bridge.read_exact_at(&mut closed, SMRAMC)?;
     bridge.write_all_at(&[closed[0] | D_OPEN], SMRAMC)?;
-    let written = Physical::map(SMRAM, PAGE_SIZE).and_then(|smram| smram.write_all(ENTRY, handler));
+    let written = Physical::map(SMRAM, PAGE_SIZE).and_then(|smram| smram.write_handler(handler));
     bridge.write_all_at(&closed, SMRAMC)?;
     written?;
     Ok(page)
@@ -260,7 +289,8 @@ pub fn set_length(length: Duration) {
     mailbox().write(CYCLES, cycles.ceil() as u32);
 }
 
-/// Sends the CPU the caller runs on an SMI; when it returns, the SMI is over.
+/// Has the CPU the caller runs on write to the port that raises SMIs; when it returns, the SMI of that CPU is over. One
+/// that goes to other CPUs too ([`broadcast`]) may not have begun there yet: [`wait_for`] it.
 ///
 /// # Panics
 /// When the port cannot be written.
@@ -344,6 +374,7 @@ pub fn records(from: u32) -> Vec<Smi> {
                 u64::from(page.read(record + at)) | u64::from(page.read(record + at + 4)) << 32
             };
             Smi {
+                cpu: page.read(record + 28),
                 begin_tsc: long(0),
                 end_tsc: long(8),
                 rip: long(16),
@@ -427,5 +458,19 @@ impl Moment {
         } else {
             self.wall - seconds(self.tsc - tsc)
         }
+    }
+
+    /// The TSC at a time of the wall clock between two moments, by both of them.
+    pub fn tsc_between(before: &Self, after: &Self, time: SystemTime) -> u64 {
+        let since = |earlier: SystemTime, later: SystemTime| {
+            later.duration_since(earlier).map_or_else(
+                |error| -error.duration().as_secs_f64(),
+                |time| time.as_secs_f64(),
+            )
+        };
+        let rate = (after.tsc - before.tsc) as f64 / since(before.wall, after.wall);
+        before
+            .tsc
+            .saturating_add_signed((since(before.wall, time) * rate) as i64)
     }
 }

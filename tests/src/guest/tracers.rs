@@ -3,8 +3,10 @@
 use std::{fs, thread, time::Duration};
 
 use smi_user::{
+    attribution::Attribution,
     bpf::Bpf,
     collector::Collector,
+    counter,
     detector::{Detector as _, osnoise::Osnoise},
     kernel::sched,
     model::{Gap, GapKind, Snapshot},
@@ -234,8 +236,10 @@ pub(super) fn osnoise_with_interrupts_on_estimates_smis() {
     let detector = Osnoise { estimate: true };
     let settings = settings::of_cpu_1(Duration::from_millis(15), Duration::from_millis(20));
     let mut bpf = Bpf::load(1).expect("the object loads");
+    let attribution =
+        Attribution::start(&mut bpf, counter::Choice::Auto, &settings.cpus).expect("it starts");
     let running = detector.start(&mut bpf, &settings).expect("it starts");
-    let mut collector = Collector::new(bpf, running, &detector, &settings);
+    let mut collector = Collector::new(bpf, running, attribution, &detector, &settings);
     let options = fs::read_to_string(format!("{TRACING}/osnoise/options")).expect("the options");
     assert!(options.contains("NO_OSNOISE_IRQ_DISABLE"), "{options}");
     let warnings = collector.warnings();

@@ -2,6 +2,7 @@
 //! kernels with the hwlat and osnoise tracers, and SMIs that can be fired and timed at will.
 
 mod accuracy;
+mod host;
 mod image;
 mod packages;
 mod peers;
@@ -90,37 +91,36 @@ struct Bench {
     peers: bool,
 }
 
-const BENCHES: [Bench; 5] = [
-    Bench {
-        kernel: Kernel::Stock6_1,
-        profile: Profile::TwoCpus,
-        set: "stock",
-        peers: false,
-    },
-    Bench {
-        kernel: Kernel::Rt6_1,
-        profile: Profile::TwoCpus,
-        set: "rt",
-        peers: true,
-    },
-    Bench {
-        kernel: Kernel::Rt6_1,
-        profile: Profile::Exact,
-        set: "exact",
-        peers: false,
-    },
-    Bench {
-        kernel: Kernel::Rt6_12,
-        profile: Profile::TwoCpus,
-        set: "rt",
-        peers: true,
-    },
-    Bench {
-        kernel: Kernel::Rt6_12,
-        profile: Profile::Exact,
-        set: "exact",
-        peers: false,
-    },
+impl Bench {
+    const fn new(kernel: Kernel, profile: Profile, set: &'static str) -> Self {
+        Self {
+            kernel,
+            profile,
+            set,
+            peers: false,
+        }
+    }
+
+    const fn with_peers(self) -> Self {
+        Self {
+            peers: true,
+            ..self
+        }
+    }
+}
+
+const BENCHES: [Bench; 11] = [
+    Bench::new(Kernel::Stock6_1, Profile::TwoCpus, "stock"),
+    Bench::new(Kernel::Rt6_1, Profile::TwoCpus, "rt").with_peers(),
+    Bench::new(Kernel::Rt6_1, Profile::Exact, "exact"),
+    Bench::new(Kernel::Rt6_1, Profile::TwoCpus, "broadcast"),
+    Bench::new(Kernel::Rt6_1, Profile::SmmOff, "smm-off"),
+    Bench::new(Kernel::Rt6_1, Profile::Amd, "amd"),
+    Bench::new(Kernel::Rt6_12, Profile::TwoCpus, "rt").with_peers(),
+    Bench::new(Kernel::Rt6_12, Profile::Exact, "exact"),
+    Bench::new(Kernel::Rt6_12, Profile::TwoCpus, "broadcast"),
+    Bench::new(Kernel::Rt6_12, Profile::SmmOff, "smm-off"),
+    Bench::new(Kernel::Rt6_12, Profile::Amd, "amd"),
 ];
 
 /// Carries out what was asked for.

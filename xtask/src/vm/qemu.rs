@@ -2,9 +2,10 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Write as _},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
@@ -12,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::packages::Qemu;
+use super::{host, packages::Qemu};
 
 /// Statuses QEMU ends with when the guest writes 21 or 22 to the port of `isa-debug-exit`: twice that, plus one.
 const PASSED: i32 = 21 * 2 + 1;
@@ -38,12 +39,33 @@ pub(super) enum Profile {
     TwoCpus,
     /// One CPU whose clock counts its instructions: no gap but what the guest makes itself.
     Exact,
+    /// As [`Profile::TwoCpus`], with a firmware that has nothing to do with SMIs: it installs no handler, and its tables
+    /// name no port that raises any.
+    SmmOff,
+    /// As [`Profile::TwoCpus`], with CPUs of AMD's.
+    Amd,
 }
 
 impl Profile {
-    fn arguments(self) -> &'static [&'static str] {
+    fn machine(self) -> &'static str {
         match self {
-            Self::TwoCpus => &["-smp", "2", "-accel", "tcg,thread=multi"],
+            Self::TwoCpus | Self::Exact | Self::Amd => "q35,smm=on",
+            Self::SmmOff => "q35,smm=off",
+        }
+    }
+
+    fn cpu(self) -> &'static str {
+        match self {
+            Self::TwoCpus | Self::Exact | Self::SmmOff => "Skylake-Client",
+            Self::Amd => "EPYC",
+        }
+    }
+
+    fn cpus_and_clock(self) -> &'static [&'static str] {
+        match self {
+            Self::TwoCpus | Self::SmmOff | Self::Amd => {
+                &["-smp", "2", "-accel", "tcg,thread=multi"]
+            }
             Self::Exact => &[
                 "-smp",
                 "1",
@@ -100,8 +122,9 @@ impl Machine<'_> {
         let mut command = self.qemu.command();
         command
             .current_dir(&self.dir)
-            .args(["-M", "q35,smm=on", "-cpu", "Skylake-Client", "-m", "256"])
-            .args(self.profile.arguments())
+            .args(["-M", self.profile.machine(), "-cpu", self.profile.cpu()])
+            .args(["-m", "256"])
+            .args(self.profile.cpus_and_clock())
             .args(["-display", "none", "-monitor", "none", "-no-reboot"])
             .args(["-nic", "none", "-serial", serial])
             .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
@@ -127,13 +150,15 @@ impl Machine<'_> {
         }
     }
 
-    /// Boots it and passes each line of its console to `line`, until it ends or `limit` has passed.
+    /// Boots it and passes each line of its console to `line`, until it ends or `limit` has passed. Does what the lines
+    /// ask of the host.
     pub(super) fn run(&self, limit: Duration, mut line: impl FnMut(&str)) -> Result<End> {
         let mut console = {
             let mut command = self.command("stdio")?;
+            end_with_this(&mut command);
             let qemu = Running(
                 command
-                    .stdin(Stdio::null())
+                    .stdin(Stdio::piped())
                     .stdout(Stdio::piped())
                     // A page of warnings about what the emulated CPU lacks; worth reading only when it fails.
                     .stderr(File::create(self.complaints())?)
@@ -151,6 +176,7 @@ impl Machine<'_> {
                 Ok(text) => {
                     writeln!(kept, "{text}")?;
                     line(&text);
+                    host::serve(&text, &console.qemu.0, &mut console.input)?;
                 }
                 Err(RecvTimeoutError::Timeout) => return Ok(End::TimedOut(limit)),
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -173,6 +199,20 @@ impl Machine<'_> {
     }
 }
 
+/// Has the command be killed when this process ends, however that comes: one that is just stopped could not end by
+/// itself.
+fn end_with_this(command: &mut Command) {
+    // SAFETY: only a system call between fork and exec.
+    unsafe {
+        command.pre_exec(
+            || match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            },
+        );
+    }
+}
+
 /// A QEMU that ends with this.
 struct Running(Child);
 
@@ -184,15 +224,17 @@ impl Drop for Running {
     }
 }
 
-/// The lines of a console, read by a thread so that waiting for one can be given up.
+/// The lines of a console, read by a thread so that waiting for one can be given up, and what is typed there.
 struct Console {
     qemu: Running,
+    input: ChildStdin,
     lines: mpsc::Receiver<String>,
 }
 
 impl Console {
     fn of(mut qemu: Running) -> Result<Self> {
         let output = qemu.0.stdout.take().context("QEMU has no output")?;
+        let input = qemu.0.stdin.take().context("QEMU has no input")?;
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
             let mut output = BufReader::new(output);
@@ -208,7 +250,7 @@ impl Console {
                 bytes.clear();
             }
         });
-        Ok(Self { qemu, lines })
+        Ok(Self { qemu, input, lines })
     }
 
     fn next(&mut self, deadline: Instant) -> Result<String, RecvTimeoutError> {

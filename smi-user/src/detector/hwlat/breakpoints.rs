@@ -62,6 +62,8 @@ impl Breakpoints {
 }
 
 impl Source for Breakpoints {
+    const IN_KERNEL: bool = true;
+
     /// The kernel takes the breakpoints of a CPU that goes offline away for good (`perf_event_exit_cpu_context` in
     /// `kernel/events/core.c`).
     fn follow(&mut self, online: &CpuList) -> Vec<String> {

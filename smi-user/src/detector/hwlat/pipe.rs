@@ -77,6 +77,8 @@ impl Pipes {
 }
 
 impl Source for Pipes {
+    const IN_KERNEL: bool = false;
+
     /// The buffer of a CPU that goes offline stays, with what is in it.
     fn follow(&mut self, online: &CpuList) -> Vec<String> {
         let missing: Vec<u32> = online
@@ -179,7 +181,7 @@ fn decode(entry: &[u8], layout: &TracerLayout) -> Option<GapRecord> {
         steps_over: int(layout.hwlat_steps_over)?,
         nmi_count: int(layout.hwlat_nmi_count)?,
         nmi_ns: long(layout.hwlat_nmi_us)? * 1_000,
-        cpu: 0,
+        ..GapRecord::default()
     })
 }
 
@@ -264,7 +266,7 @@ mod tests {
                 steps_over: 9,
                 nmi_count: 2,
                 nmi_ns: 77_000,
-                cpu: 0,
+                ..GapRecord::default()
             })
         );
     }

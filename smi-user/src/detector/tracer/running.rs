@@ -15,6 +15,9 @@ use crate::{
 
 /// How a tracer's records are had.
 pub(in crate::detector) trait Source: Send {
+    /// Whether BPF programs record gaps as the tracer reports them.
+    const IN_KERNEL: bool;
+
     /// Goes on with the CPUs that are online now: some may have gone, some may be back. Returns what to tell the user.
     fn follow(&mut self, online: &CpuList) -> Vec<String>;
 
@@ -129,6 +132,10 @@ impl<S: Source> Running for Tracing<S> {
                 )
             })
             .collect()
+    }
+
+    fn records_in_kernel(&self) -> bool {
+        S::IN_KERNEL
     }
 
     fn records(&mut self) -> Result<Vec<GapRecord>> {

@@ -1,0 +1,209 @@
+//! What moved across a gap: the SMI counter, NMIs, the hypervisor's account of steal.
+//!
+//! All are read when a CPU begins to sample, at each gap, and when it ends; a gap's causes are what moved since the reading
+//! before. Reading them at each step would cost more than the step.
+
+use aya_ebpf::{
+    bindings::{BPF_F_CURRENT_CPU, bpf_perf_event_value},
+    helpers::{bpf_get_current_task, bpf_get_smp_processor_id, bpf_perf_event_read_value},
+    macros::map,
+    maps::{PerCpuArray, PerfEventArray},
+};
+use smi_common::{CauseCounts, Moves, Sources};
+
+use crate::{maps::SOURCES, memory::read, record};
+
+/// The SMI counter of each CPU, by its number.
+#[map]
+static SMI_EVENTS: PerfEventArray<()> = PerfEventArray::new(0);
+
+/// Runs of NMI handlers on each CPU.
+#[map]
+static NMIS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// The readings before, of each CPU.
+#[map]
+static BEFORE: PerCpuArray<Readings> = PerCpuArray::with_max_entries(1, 0);
+
+/// Where everything stood.
+#[repr(C)]
+struct Readings {
+    /// 1 once this CPU has begun to sample: before, there is nothing to compare with.
+    begun: u64,
+    smis: u64,
+    /// 1 when `smis` could be read.
+    smi_known: u64,
+    nmis: u64,
+    steal_ns: u64,
+    /// Address of this CPU's `steal_time`; 0 while it is not known.
+    steal_at: u64,
+}
+
+/// What moved since the reading before.
+#[derive(Clone, Copy, Default)]
+pub struct Since {
+    /// SMIs.
+    pub smis: u64,
+    /// Runs of NMI handlers.
+    pub nmis: u64,
+    /// Steal.
+    pub steal_ns: u64,
+    /// The SMI counter itself; 0 when it was not read.
+    smi_reading: u64,
+    /// 1 when it could not be read.
+    smi_unread: u64,
+}
+
+impl Since {
+    /// Whether anything moved.
+    #[inline(always)]
+    pub fn moved(&self) -> bool {
+        self.smis | self.nmis | self.steal_ns > 0
+    }
+
+    /// Nothing of it belongs here: leaves it to the reading that follows.
+    #[inline(always)]
+    pub fn leave(&mut self) {
+        if let Some(before) = BEFORE.get_ptr_mut(0) {
+            // SAFETY: as in `since`.
+            let before = unsafe { &mut *before };
+            before.smis -= self.smis;
+            before.nmis -= self.nmis;
+            before.steal_ns -= self.steal_ns;
+        }
+        self.smis = 0;
+        self.nmis = 0;
+        self.steal_ns = 0;
+    }
+
+    /// Adds it to what is counted, across a gap or not.
+    #[inline(always)]
+    pub fn add_to(&self, counted: &mut CauseCounts, gap: bool) {
+        let add = |moves: &mut Moves, by: u64| {
+            moves.sampled += by;
+            if gap {
+                moves.in_gaps += by;
+            }
+        };
+        add(&mut counted.smis, self.smis);
+        add(&mut counted.nmis, self.nmis);
+        add(&mut counted.steal_ns, self.steal_ns);
+        counted.smi_unread += self.smi_unread;
+        if self.smi_reading > 0 {
+            counted.smi_reading = self.smi_reading;
+        }
+    }
+}
+
+/// `nmi:nmi_handler`, after each handler of an NMI (`nmi_handle` in `arch/x86/kernel/nmi.c`).
+#[inline(always)]
+pub fn nmi() {
+    if let Some(nmis) = NMIS.get_ptr_mut(0) {
+        // SAFETY: a value of this CPU, changed only here, and NMIs do not nest.
+        unsafe { *nmis += 1 };
+    }
+}
+
+/// This CPU begins to sample, or goes on after a gap was recorded: what moved before causes none of the gaps to come. To be
+/// called before the first reading of the clock.
+///
+/// A global function: the verifier checks it once by itself. Returns 0; the verifier wants global functions to return a
+/// number.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn begin() -> u64 {
+    let _before = since();
+    0
+}
+
+/// This CPU has ended sampling, or had a step that is no gap but long enough for something to have happened in it.
+///
+/// A global function, as [`begin`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn look() -> u64 {
+    if let Some(since) = since() {
+        record::change(|stats| since.add_to(&mut stats.counted, false));
+    }
+    0
+}
+
+/// Reads everything; `None` where nothing is to be proven.
+#[inline(always)]
+pub fn since() -> Option<Since> {
+    let sources = SOURCES.get(0)?;
+    let before = BEFORE.get_ptr_mut(0)?;
+    // SAFETY: a value of this CPU, touched by the programs that sample it only, one at a time.
+    let before = unsafe { &mut *before };
+    let mut since = Since::default();
+    let comparable = before.begun == 1;
+    before.begun = 1;
+    if sources.smi == 1 {
+        if let Some(smis) = smis() {
+            if comparable && before.smi_known == 1 {
+                since.smis = smis.saturating_sub(before.smis);
+            }
+            before.smis = smis;
+            before.smi_known = 1;
+            since.smi_reading = smis;
+        } else {
+            before.smi_known = 0;
+            since.smi_unread = 1;
+        }
+    }
+    if let Some(nmis) = NMIS.get(0)
+        && sources.nmi == 1
+    {
+        if comparable {
+            since.nmis = nmis.wrapping_sub(before.nmis);
+        }
+        before.nmis = *nmis;
+    }
+    if sources.steal == 1 {
+        let known = before.steal_at > 0;
+        if !known {
+            before.steal_at = steal_at(sources).unwrap_or(0);
+        }
+        if let Some(steal_ns) = read::<u64>(before.steal_at, 0) {
+            if known && comparable {
+                since.steal_ns = steal_ns.saturating_sub(before.steal_ns);
+            }
+            before.steal_ns = steal_ns;
+        }
+    }
+    Some(since)
+}
+
+/// SMIs that this CPU's counter has counted; `None` when it did not count all the time.
+#[inline(always)]
+fn smis() -> Option<u64> {
+    let mut value = bpf_perf_event_value {
+        counter: 0,
+        enabled: 0,
+        running: 0,
+    };
+    // SAFETY: a map of perf events, and a buffer of the size told.
+    let read = unsafe {
+        bpf_perf_event_read_value(
+            (&raw const SMI_EVENTS).cast_mut().cast(),
+            BPF_F_CURRENT_CPU,
+            &raw mut value,
+            size_of_val(&value) as u32,
+        )
+    };
+    (read == 0 && value.running == value.enabled).then_some(value.counter)
+}
+
+/// Where the hypervisor writes for how long it let something else have this CPU (`struct kvm_steal_time` in
+/// `arch/x86/include/uapi/asm/kvm_para.h`; the first field is the time in ns).
+///
+/// The kernel's per-CPU variables lie at the same distance from each other for every CPU, and the thread that runs leads to
+/// one of them: its CPU's `rq`.
+#[inline(always)]
+fn steal_at(sources: &Sources) -> Option<u64> {
+    // SAFETY: neither helper has preconditions.
+    let (task, cpu) = unsafe { (bpf_get_current_task(), bpf_get_smp_processor_id()) };
+    let cfs_rq = read::<u64>(task, sources.task_cfs_rq)?;
+    let rq = read::<u64>(cfs_rq, sources.cfs_rq_rq)?;
+    (read::<u32>(rq, sources.rq_cpu)? == cpu).then(|| rq.wrapping_add(sources.rq_steal_time))
+}

@@ -1,0 +1,99 @@
+//! Steal: the time for which a hypervisor had a CPU of this machine ready to run and ran something else.
+//!
+//! KVM writes it in ns into a per-CPU variable of the guest, `steal_time` (`arch/x86/kernel/kvm.c`), before it lets the CPU
+//! run again. So it is up to date at any moment the guest can look, while the kernel's own account of it, `/proc/stat`,
+//! follows only with the tick.
+
+use thiserror::Error;
+
+use super::btf::{Btf, BtfError};
+
+/// Leaves at which hypervisors present themselves to `CPUID` (`hypervisor_cpuid_base` in
+/// `arch/x86/include/asm/processor.h`).
+#[cfg(target_arch = "x86_64")]
+const LEAVES: std::ops::Range<u32> = 0x4000_0000..0x4001_0000;
+#[cfg(target_arch = "x86_64")]
+const LEAF_STEP: usize = 0x100;
+#[cfg(target_arch = "x86_64")]
+const SIGNATURE: &[u8; 12] = b"KVMKVMKVM\0\0\0";
+/// `KVM_FEATURE_STEAL_TIME` (`Documentation/virt/kvm/x86/cpuid.rst`).
+#[cfg(target_arch = "x86_64")]
+const STEAL_TIME: u32 = 1 << 5;
+
+/// Why steal is not told.
+#[derive(Debug, Error)]
+pub enum StealError {
+    /// No hypervisor that writes it.
+    #[error("no KVM below this machine tells it")]
+    Untold,
+    /// The kernel was told not to ask for it.
+    #[error("the kernel was booted with no-steal-acc")]
+    SwitchedOff,
+    /// The variable cannot be found.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+}
+
+/// How a BPF program comes from the running thread to its CPU's `steal_time`; all in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// From a `task_struct` to its pointer to a `cfs_rq`.
+    pub task_cfs_rq: u64,
+    /// From a `cfs_rq` to its pointer to the CPU's `rq`.
+    pub cfs_rq_rq: u64,
+    /// From an `rq` to the number of its CPU.
+    pub rq_cpu: u64,
+    /// From a CPU's `rq` to its `steal_time`, modulo 2^64.
+    pub rq_steal_time: u64,
+}
+
+impl Path {
+    /// The one of this kernel.
+    ///
+    /// # Errors
+    /// When no hypervisor tells steal here, or the kernel does not describe its types.
+    pub fn find() -> Result<Self, StealError> {
+        if !told() {
+            return Err(StealError::Untold);
+        }
+        let options = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+        if options
+            .split_whitespace()
+            .any(|option| option == "no-steal-acc")
+        {
+            return Err(StealError::SwitchedOff);
+        }
+        let btf = Btf::kernel()?;
+        Ok(Self {
+            task_cfs_rq: btf.offset_of("task_struct", &["se", "cfs_rq"])?,
+            cfs_rq_rq: btf.offset_of("cfs_rq", &["rq"])?,
+            rq_cpu: btf.offset_of("rq", &["cpu"])?,
+            rq_steal_time: btf
+                .per_cpu("steal_time")?
+                .wrapping_sub(btf.per_cpu("runqueues")?),
+        })
+    }
+}
+
+/// Whether KVM says that it tells steal.
+#[cfg(target_arch = "x86_64")]
+fn told() -> bool {
+    use std::arch::x86_64::__cpuid;
+    super::cpuid::Cpu::this().hypervisor
+        && LEAVES
+            .step_by(LEAF_STEP)
+            .find(|leaf| {
+                let present = __cpuid(*leaf);
+                [present.ebx, present.ecx, present.edx]
+                    .iter()
+                    .flat_map(|register| register.to_le_bytes())
+                    .eq(SIGNATURE.iter().copied())
+            })
+            .is_some_and(|leaf| __cpuid(leaf + 1).eax & STEAL_TIME != 0)
+}
+
+/// Whether KVM says that it tells steal.
+#[cfg(not(target_arch = "x86_64"))]
+fn told() -> bool {
+    false
+}

@@ -1,0 +1,406 @@
+//! What a trial with SMIs fired on purpose proves of counter, detector and attribution, step by step.
+
+use std::{ops::Range, time::SystemTime};
+
+use serde::Serialize;
+
+use crate::{
+    firing::outcome::Moved,
+    model::{Gap, Proof, Snapshot},
+    units::show_ns,
+};
+
+/// What came of the trial.
+#[derive(Debug)]
+pub struct Trial {
+    /// When each write was under way, on which CPU; why nothing was written, where nothing was.
+    pub writes: Result<Writes, String>,
+    /// The name of the counter, and each CPU's counts before and after; why there is none.
+    pub counter: Result<Counted, String>,
+    /// The CPU that was watched, and what the detector found there; why none was.
+    pub watched: Result<Watched, String>,
+}
+
+/// The writes to the port.
+#[derive(Debug)]
+pub struct Writes {
+    /// The CPU that wrote.
+    pub cpu: u32,
+    /// Each of them, from its begin to its end.
+    pub times: Vec<Range<SystemTime>>,
+}
+
+/// Counts of all CPUs.
+#[derive(Debug)]
+pub struct Counted {
+    /// What was read.
+    pub source: String,
+    /// Each CPU's.
+    pub cpus: Vec<Moved>,
+}
+
+/// What a detector found.
+#[derive(Debug)]
+pub struct Watched {
+    /// The CPU.
+    pub cpu: u32,
+    /// Its last snapshot, with all single gaps.
+    pub snapshot: Snapshot,
+}
+
+/// What a step of the trial says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It is so.
+    Proven,
+    /// It is not so.
+    Refuted,
+    /// It cannot be told here.
+    Unproven,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// What is to be proven.
+    pub claim: &'static str,
+    /// Whether it is.
+    pub state: State,
+    /// By what, or why not and what would help.
+    pub evidence: String,
+}
+
+const FIRE: &str = "SMIs can be fired here";
+const COUNT: &str = "a counter counts them";
+const REACH: &str = "they reach the CPU that is watched";
+const READ: &str = "the BPF programs read the counter";
+const SEE: &str = "the detector sees them as gaps";
+const CALL: &str = "those gaps are called SMIs, and no others";
+
+/// Judges each step.
+pub fn judge(trial: &Trial) -> Vec<Step> {
+    let step = |claim, (state, evidence)| Step {
+        claim,
+        state,
+        evidence,
+    };
+    vec![
+        step(FIRE, fired(trial)),
+        step(COUNT, counted(trial)),
+        step(REACH, reached(trial)),
+        step(READ, read(trial)),
+        step(SEE, seen(trial)),
+        step(CALL, called(trial)),
+    ]
+}
+
+type Finding = (State, String);
+
+fn proven(evidence: String) -> Finding {
+    (State::Proven, evidence)
+}
+
+fn refuted(evidence: String) -> Finding {
+    (State::Refuted, evidence)
+}
+
+fn unproven(why: impl Into<String>) -> Finding {
+    (State::Unproven, why.into())
+}
+
+const NOT_FIRED: &str = "no SMI was fired";
+const NOT_COUNTED: &str = "no counter tells which SMIs came";
+
+/// By how much the count of `cpu` moved.
+fn moved(trial: &Trial, cpu: u32) -> Option<u64> {
+    let counted = trial.counter.as_ref().ok()?;
+    counted.cpus.iter().find(|one| one.cpu == cpu)?.by()
+}
+
+fn fired(trial: &Trial) -> Finding {
+    let writes = match &trial.writes {
+        Ok(writes) => writes,
+        Err(why) => return unproven(why),
+    };
+    let count = writes.times.len();
+    match moved(trial, writes.cpu) {
+        None => unproven(format!(
+            "{count} bytes were written to the port, but {NOT_COUNTED}"
+        )),
+        Some(0) => refuted(format!(
+            "{count} bytes were written to the port, and the counter of CPU {} did not move: SMIs are disabled on this \
+             machine, or nothing listens to the port",
+            writes.cpu
+        )),
+        Some(moved) => proven(format!(
+            "{count} bytes were written to the port, and the counter of CPU {} moved by {moved}",
+            writes.cpu
+        )),
+    }
+}
+
+fn counted(trial: &Trial) -> Finding {
+    let counted = match &trial.counter {
+        Ok(counted) => counted,
+        Err(why) => return unproven(format!("there is no counter of SMIs here: {why}")),
+    };
+    let Ok(writes) = &trial.writes else {
+        return unproven(format!(
+            "there is one ({}), but {NOT_FIRED}",
+            counted.source
+        ));
+    };
+    let fired = writes.times.len() as u64;
+    match moved(trial, writes.cpu) {
+        None => unproven(format!(
+            "the count of CPU {} could not be read afterwards",
+            writes.cpu
+        )),
+        Some(moved) if moved == fired => proven(format!(
+            "{}: {fired} writes, {moved} counted",
+            counted.source
+        )),
+        Some(0) => unproven(format!(
+            "there is one ({}), but it had nothing to count",
+            counted.source
+        )),
+        Some(moved) if moved > fired => refuted(format!(
+            "{}: {fired} writes, {moved} counted; others came in between, or each write raises more than one",
+            counted.source
+        )),
+        Some(moved) => refuted(format!(
+            "{}: {fired} writes, only {moved} counted; SMIs may have been merged, try a longer --interval",
+            counted.source
+        )),
+    }
+}
+
+fn reached(trial: &Trial) -> Finding {
+    let watched = match &trial.watched {
+        Ok(watched) => watched,
+        Err(why) => return unproven(why),
+    };
+    let Ok(writes) = &trial.writes else {
+        return unproven(NOT_FIRED);
+    };
+    match (moved(trial, writes.cpu), moved(trial, watched.cpu)) {
+        (None, _) | (_, None) => unproven(NOT_COUNTED),
+        (Some(0), _) => unproven("none came"),
+        (Some(wrote), Some(0)) => unproven(format!(
+            "{wrote} SMIs came to CPU {}, which wrote, and none to CPU {}, which was watched: this machine does not send \
+             them to all CPUs. The CPU that writes cannot be reading the clock at that moment, so here no SMI fired by \
+             hand can be seen as a gap",
+            writes.cpu, watched.cpu
+        )),
+        (Some(_), Some(moved)) => proven(format!(
+            "the counter of CPU {} moved by {moved}, while CPU {} wrote",
+            watched.cpu, writes.cpu
+        )),
+    }
+}
+
+/// What was watched, if SMIs came there: what the steps that follow rest on.
+fn came(trial: &Trial) -> Result<&Watched, Finding> {
+    let watched = trial
+        .watched
+        .as_ref()
+        .map_err(|_| unproven("no CPU was watched"))?;
+    match reached(trial) {
+        (State::Proven, _) => Ok(watched),
+        _ => Err(unproven("no SMI is known to have come there")),
+    }
+}
+
+fn read(trial: &Trial) -> Finding {
+    let watched = match came(trial) {
+        Ok(watched) => watched,
+        Err(finding) => return finding,
+    };
+    let proof = watched.snapshot.attribution.smi;
+    let Some(smis) = watched.snapshot.cpus.first().and_then(|cpu| cpu.smis) else {
+        return unproven("this run did not count SMIs");
+    };
+    if proof != Proof::Gap {
+        return unproven(format!(
+            "this counter is no perf event or the detector's gaps are read after the fact, so that causes are known \
+             for each {proof} only, not for each gap"
+        ));
+    }
+    if smis.unread > 0 {
+        return refuted(format!(
+            "{} readings failed: other users of perf events take turns with the counter",
+            smis.unread
+        ));
+    }
+    if smis.sampled == 0 {
+        return unproven("no SMI came while the CPU was sampled; try a larger --count");
+    }
+    proven(format!(
+        "of {} SMIs on CPU {}, {} came within sampled time by their reading",
+        smis.counted, watched.cpu, smis.sampled
+    ))
+}
+
+/// The gaps that overlap a write.
+fn gaps_at_writes<'a>(trial: &'a Trial, watched: &'a Watched) -> Vec<&'a Gap> {
+    let Ok(writes) = &trial.writes else {
+        return Vec::new();
+    };
+    let overlaps = |gap: &&Gap| {
+        let end = SystemTime::from(gap.end_time);
+        let begin = end - std::time::Duration::from_nanos(gap.duration_ns);
+        writes
+            .times
+            .iter()
+            .any(|write| begin <= write.end && write.start <= end)
+    };
+    watched.snapshot.gaps.iter().filter(overlaps).collect()
+}
+
+fn seen(trial: &Trial) -> Finding {
+    let watched = match came(trial) {
+        Ok(watched) => watched,
+        Err(finding) => return finding,
+    };
+    let gaps = gaps_at_writes(trial, watched);
+    let threshold = show_ns(watched.snapshot.detector.threshold_ns as f64);
+    let smis = watched.snapshot.cpus.first().and_then(|cpu| cpu.smis);
+    let longest = show_ns(gaps.iter().map(|gap| gap.duration_ns).max().unwrap_or(0) as f64);
+    match smis {
+        Some(smis) if watched.snapshot.attribution.smi == Proof::Gap => {
+            if smis.sampled == 0 {
+                unproven("no SMI came while the CPU was sampled; try a larger --count")
+            } else if smis.in_gaps < smis.sampled {
+                refuted(format!(
+                    "of {} SMIs within sampled time only {} were gaps of {threshold} and more; lower --threshold to see \
+                     shorter ones",
+                    smis.sampled, smis.in_gaps
+                ))
+            } else if gaps.is_empty() {
+                refuted("gaps were seen, but none at the times of the writes".to_owned())
+            } else {
+                proven(format!(
+                    "all {} SMIs within sampled time were gaps; {} gaps lie at the times of writes, the longest {longest}",
+                    smis.sampled,
+                    gaps.len()
+                ))
+            }
+        }
+        _ if gaps.is_empty() => refuted(format!(
+            "no gap of {threshold} and more lies at the time of a write"
+        )),
+        _ => proven(format!(
+            "{} gaps lie at the times of writes, the longest {longest}",
+            gaps.len()
+        )),
+    }
+}
+
+fn called(trial: &Trial) -> Finding {
+    let watched = match came(trial) {
+        Ok(watched) => watched,
+        Err(finding) => return finding,
+    };
+    if watched.snapshot.attribution.smi != Proof::Gap {
+        return unproven("causes are not known gap by gap here");
+    }
+    let smi = |gap: &&&Gap| gap.cause.has_smi();
+    let at_writes = gaps_at_writes(trial, watched);
+    let called = at_writes.iter().filter(smi).count();
+    let all = watched
+        .snapshot
+        .gaps
+        .iter()
+        .filter(|gap| gap.cause.has_smi())
+        .count();
+    match (called, all - called) {
+        (0, _) => refuted("no gap at the time of a write was called an SMI".to_owned()),
+        (called, 0) => proven(format!(
+            "{called} gaps at the times of writes have the cause smi; none of the other {} has",
+            watched.snapshot.gaps.len() - called
+        )),
+        (called, others) => refuted(format!(
+            "{called} gaps at the times of writes have the cause smi, but so have {others} others: other SMIs came in \
+             between"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn trial(counts: &[(u32, u64)]) -> Trial {
+        let write = SystemTime::UNIX_EPOCH..SystemTime::UNIX_EPOCH + Duration::from_millis(1);
+        Trial {
+            writes: Ok(Writes {
+                cpu: 0,
+                times: vec![write; 3],
+            }),
+            counter: Ok(Counted {
+                source: "a counter".to_owned(),
+                cpus: counts
+                    .iter()
+                    .map(|(cpu, moved)| Moved {
+                        cpu: *cpu,
+                        before: 7,
+                        after: Some(7 + moved),
+                    })
+                    .collect(),
+            }),
+            watched: Err("there is no other CPU to watch".to_owned()),
+        }
+    }
+
+    fn told(trial: &Trial, claim: &str) -> (State, String) {
+        let steps = judge(trial);
+        assert_eq!(steps.len(), 6);
+        let step = steps.into_iter().find(|step| step.claim == claim);
+        let step = step.expect("such a step");
+        (step.state, step.evidence)
+    }
+
+    #[test]
+    fn a_counter_that_stands_still_refutes_the_firing_and_proves_no_counter_wrong() {
+        let still = trial(&[(0, 0)]);
+        let (state, evidence) = told(&still, FIRE);
+        assert_eq!(state, State::Refuted);
+        assert!(evidence.contains("SMIs are disabled"), "{evidence}");
+        assert_eq!(told(&still, COUNT).0, State::Unproven);
+    }
+
+    #[test]
+    fn a_count_is_proven_by_the_exact_number_only() {
+        for (moved, state) in [(3, State::Proven), (2, State::Refuted), (4, State::Refuted)] {
+            assert_eq!(told(&trial(&[(0, moved)]), COUNT).0, state, "{moved}");
+            assert_eq!(told(&trial(&[(0, moved)]), FIRE).0, State::Proven);
+        }
+    }
+
+    #[test]
+    fn what_was_not_done_proves_nothing_and_says_why() {
+        let unable = Trial {
+            writes: Err("there is no /dev/port".to_owned()),
+            ..trial(&[(0, 0)])
+        };
+        assert_eq!(
+            told(&unable, FIRE),
+            (State::Unproven, "there is no /dev/port".to_owned())
+        );
+        for claim in [COUNT, REACH, READ, SEE, CALL] {
+            let (state, why) = told(&unable, claim);
+            assert_eq!(state, State::Unproven, "{claim}: {why}");
+        }
+        let uncounted = Trial {
+            counter: Err("only CPUs of Intel".to_owned()),
+            ..trial(&[])
+        };
+        let (state, why) = told(&uncounted, COUNT);
+        assert_eq!(state, State::Unproven);
+        assert!(why.contains("only CPUs of Intel"), "{why}");
+        assert_eq!(told(&uncounted, FIRE).0, State::Unproven);
+    }
+}

@@ -1,0 +1,554 @@
+//! Causes of gaps: SMIs and NMIs of known number and time, beside what smilat puts down to them.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    ops::Range,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use smi_user::{
+    detector::{self, Availability},
+    kernel::sched,
+    model::{Gap, Proof, Snapshot},
+};
+
+use super::{
+    host,
+    measured::cycles,
+    smi::{self, Moment, Smi},
+    spin,
+    state::TRACING,
+    symbols::Symbols,
+    watch::Watch,
+};
+use crate::{output, smilat, stderr, wait_until};
+
+/// Length of SMIs that are meant to be seen.
+const LENGTH: Duration = Duration::from_millis(5);
+
+/// The newest snapshot's SMIs of the only CPU watched.
+fn counted(all: &[Snapshot]) -> smi_user::model::SmiCounts {
+    let last = all.last().expect("a snapshot");
+    last.cpus[0].smis.expect("they are counted")
+}
+
+fn gaps(all: &[Snapshot]) -> Vec<Gap> {
+    let gaps: Vec<Gap> = all.iter().flat_map(|one| &one.gaps).copied().collect();
+    let cpu = &all.last().expect("a snapshot").cpus[0];
+    assert_eq!(gaps.len() as u64, cpu.gaps.count, "{:?}", cpu.records);
+    let by_cause: u64 = cpu.causes.iter().map(|of| of.count).sum();
+    assert_eq!(by_cause, cpu.gaps.count);
+    gaps
+}
+
+/// Fires one SMI of `length` at CPU 1, and waits for its end.
+fn fire(length: Duration) -> Smi {
+    smi::set_length(length);
+    let handler = smi::handler_count();
+    smi::fire_on(1);
+    smi::wait_for(handler + 1);
+    let [smi] = smi::records(handler)[..] else {
+        panic!("more than one SMI came");
+    };
+    smi
+}
+
+pub(super) fn a_thousand_smis_of_fire_are_a_thousand_within_the_programs() {
+    const SMIS: u64 = 1000;
+    smi::set_length(Duration::ZERO);
+    let watch = Watch::start(&["--detector=spin", "--cpus=0", "--preset=idle"]);
+    let fired = output(
+        smilat()
+            .args(["fire", "--yes", "--interval=0", "--cpu=0"])
+            .arg(format!("--count={SMIS}")),
+    );
+    assert_eq!(fired.status.code(), Some(0), "{}", stderr(&fired));
+    // Two snapshots more: between the last, smilat reads the counter by its programs only.
+    thread::sleep(Duration::from_millis(2_500));
+    let all = watch.finish();
+    let [.., within, last] = &all[..] else {
+        panic!("{} snapshots", all.len());
+    };
+    assert_eq!(within.attribution.smi, Proof::Gap);
+    let [within, last] = [within, last].map(|one| one.cpus[0].smis.expect("counted"));
+    println!(
+        "    {SMIS} SMIs by smilat fire: {} as read by BPF programs, {} by the perf event",
+        within.counted, last.counted
+    );
+    assert_eq!((within.counted, within.unread), (SMIS, 0));
+    assert_eq!(last.counted, SMIS);
+}
+
+/// The kernel's own record of NMIs, and of the turns of hwlat's thread, on CPU 1, by the TSC.
+struct Truth(PathBuf);
+
+impl Truth {
+    fn begin() -> Self {
+        let instance = Path::new(TRACING).join("instances/truth");
+        fs::create_dir(&instance).expect("an instance");
+        let truth = Self(instance);
+        truth.write("trace_clock", "x86-tsc");
+        truth.write("buffer_size_kb", "8192");
+        truth.write("events/nmi/nmi_handler/enable", "1");
+        let turns = r#"prev_comm ~ "hwlatd*" || next_comm ~ "hwlatd*""#;
+        truth.write("events/sched/sched_switch/filter", turns);
+        truth.write("events/sched/sched_switch/enable", "1");
+        truth
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        fs::write(self.0.join(file), text).expect(file);
+    }
+
+    /// The lines that have `mark`, each with the TSC of its event.
+    fn lines(&self, mark: &str) -> Vec<(u64, String)> {
+        let text = fs::read_to_string(self.0.join("per_cpu/cpu1/trace")).expect("the trace");
+        assert!(!text.contains("LOST"), "the trace has holes");
+        text.lines()
+            .filter(|line| line.contains(mark))
+            .map(|line| {
+                let tsc = line
+                    .split_whitespace()
+                    .find_map(|word| word.strip_suffix(':')?.parse().ok());
+                (
+                    tsc.unwrap_or_else(|| panic!("no time in {line}")),
+                    line.to_owned(),
+                )
+            })
+            .collect()
+    }
+
+    /// When the handlers of NMIs ended.
+    fn nmis(&self) -> Vec<u64> {
+        let lines = self.lines(": nmi_handler:");
+        lines.into_iter().map(|(tsc, _)| tsc).collect()
+    }
+
+    /// The turns of hwlat's thread that have ended.
+    fn turns(&self) -> Vec<Range<u64>> {
+        let mut turns = Vec::new();
+        let mut began = None;
+        for (tsc, line) in self.lines(": sched_switch:") {
+            if line.contains("prev_comm=hwlatd")
+                && let Some(began) = began.take()
+            {
+                turns.push(began..tsc);
+            }
+            if line.contains("next_comm=hwlatd") {
+                began = Some(tsc);
+            }
+        }
+        turns
+    }
+}
+
+impl Drop for Truth {
+    fn drop(&mut self) {
+        let _gone = fs::remove_dir(&self.0);
+    }
+}
+
+/// What was made to happen on CPU 1, by its TSC.
+#[derive(Clone, Copy, Debug)]
+struct Event {
+    cause: &'static str,
+    begin_tsc: u64,
+    /// An NMI is known by the end of its handler alone.
+    end_tsc: u64,
+}
+
+/// SMIs and NMIs, of each so many, fired while a detector watches.
+const EACH: usize = 200;
+
+/// Stops of the whole machine from outside, and how long they are.
+const STOPS: usize = 40;
+const STOP: Duration = Duration::from_millis(20);
+
+/// Makes all of that happen, the first two to CPU 1, in turn.
+fn make(truth: &Truth) -> Vec<Event> {
+    let mut events = Vec::new();
+    for number in 0..2 * EACH {
+        // Not at a fixed distance, which might keep step with the windows.
+        let pause = Duration::from_millis(50 + number as u64 * 37 % 40);
+        if number % (2 * EACH / STOPS) == 0 {
+            thread::sleep(pause);
+            let stop = host::stop(STOP);
+            events.push(Event {
+                cause: "stop",
+                begin_tsc: stop.start,
+                end_tsc: stop.end,
+            });
+        }
+        thread::sleep(pause);
+        events.push(if number % 2 == 0 {
+            let smi = fire(LENGTH);
+            Event {
+                cause: "smi",
+                begin_tsc: smi.begin_tsc,
+                end_tsc: smi.end_tsc,
+            }
+        } else {
+            smi::fire_nmi_on(1);
+            let before = number / 2;
+            let mut nmis = Vec::new();
+            wait_until("the NMI", || {
+                nmis = truth.nmis();
+                nmis.len() > before
+            });
+            assert_eq!(nmis.len(), before + 1, "an NMI runs one handler here");
+            Event {
+                cause: "nmi",
+                begin_tsc: nmis[before],
+                end_tsc: nmis[before],
+            }
+        });
+    }
+    events
+}
+
+/// What became of an event, by the time for which a gap, or the window it stands for, was watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Inside,
+    Edge,
+    Outside,
+}
+
+/// How long after a gap recording it and reading the counters may take. An emulated CPU that was stopped by its host takes
+/// what waited for it meanwhile in that time, be it an SMI, and not within the gap.
+const RECORDING: Duration = Duration::from_millis(2);
+
+/// Where `event` lies by a gap from `begin` to `end`, when the one before it ended at `last_end`.
+fn by_gap(event: &Event, begin: u64, end: u64, last_end: u64) -> Place {
+    let recorded = |end: u64| end..end + cycles(RECORDING);
+    let middle = event.begin_tsc.midpoint(event.end_tsc);
+    // osnoise's next gap may begin at once.
+    let follows = begin.abs_diff(last_end) < cycles(Duration::from_micros(100));
+    if (begin..end).contains(&middle) && !(follows && recorded(begin).contains(&event.begin_tsc)) {
+        Place::Inside
+    } else if recorded(end).contains(&event.begin_tsc)
+        || event.begin_tsc < end && recorded(last_end).contains(&event.begin_tsc)
+    {
+        Place::Edge
+    } else {
+        Place::Outside
+    }
+}
+
+/// Where `event` lies by a window of hwlat's that was sampled within `turn`.
+fn by_turn(event: &Event, turn: &Range<u64>) -> Place {
+    let margin = cycles(Duration::from_micros(100));
+    let sampled = turn.start + margin..turn.start + cycles(WIDTH);
+    if sampled.contains(&event.begin_tsc) && sampled.contains(&event.end_tsc) {
+        Place::Inside
+    } else if event.end_tsc < turn.start - margin || turn.end + margin < event.begin_tsc {
+        Place::Outside
+    } else {
+        Place::Edge
+    }
+}
+
+/// What a detector samples, of how much.
+const WIDTH: Duration = Duration::from_millis(36);
+
+const EDGE: &str = "at the edge";
+const NOTHING: &str = "nothing";
+
+/// Gaps by what was made and by what smilat says.
+#[derive(Default)]
+struct Matrix(BTreeMap<(&'static str, String), usize>);
+
+impl Matrix {
+    const SAID: [&str; 4] = ["smi", "nmi", "smi+nmi", "unknown"];
+
+    fn of(&self, made: &str, said: &str) -> usize {
+        let is = |key: &(&str, String)| key.0 == made && key.1 == said;
+        self.0
+            .iter()
+            .filter(|(key, _)| is(key))
+            .map(|(_, count)| count)
+            .sum()
+    }
+
+    /// Prints the rows of `docs/accuracy.md`, and checks that everything is where it belongs.
+    fn check(&self, detector: &str) {
+        let rows = [
+            ("smi", "smi", EACH / 2),
+            ("nmi", "nmi", EACH / 2),
+            ("stop", "unknown", STOPS / 2),
+            (NOTHING, "unknown", 0),
+        ];
+        for made in ["smi", "nmi", "stop", NOTHING, EDGE] {
+            let cells = Self::SAID.map(|said| self.of(made, said).to_string());
+            println!(
+                "TABLE | smilat {detector} | {made} | {} |",
+                cells.join(" | ")
+            );
+        }
+        let listed: usize = ["smi", "nmi", "stop", NOTHING, EDGE]
+            .iter()
+            .flat_map(|made| Self::SAID.map(|said| self.of(made, said)))
+            .sum();
+        assert_eq!(listed, self.0.values().sum::<usize>(), "{:?}", self.0);
+        for (made, right, least) in rows {
+            let of_right = self.of(made, right);
+            // Nine tenths of the time are sampled.
+            assert!(of_right > least, "{made}: {:?}", self.0);
+            for said in Self::SAID {
+                // Nothing is called what it is not. What is proven is less than what is: where the host stops the
+                // emulator after a gap, nothing is put down to that gap.
+                let allowed = match said {
+                    _ if said == right => of_right,
+                    "unknown" => of_right / 20,
+                    _ => 0,
+                };
+                assert!(
+                    self.of(made, said) <= allowed,
+                    "{detector}: {made} was called {said}: {:?}",
+                    self.0
+                );
+            }
+        }
+        let edge: usize = ["smi", "nmi", "smi+nmi"]
+            .map(|said| self.of(EDGE, said))
+            .iter()
+            .sum();
+        assert!(edge < EACH / 5, "{:?}", self.0);
+    }
+}
+
+/// Watches by `detector` while SMIs and NMIs are fired.
+fn confusion(detector: &str) {
+    sched::set_affinity([0]).expect("affinity");
+    let truth = Truth::begin();
+    let width = format!("--width={}us", WIDTH.as_micros());
+    let watch = Watch::start(&[
+        &format!("--detector={detector}"),
+        "--mode=per-cpu",
+        "--cpus=1",
+        &width,
+        "--window=40ms",
+        "--irqs-off-max=36ms",
+        "--threshold=50us",
+        "--max-gap-records=100000",
+        "--force",
+    ]);
+    let before = Moment::now();
+    let events = make(&truth);
+    let after = Moment::now();
+    let all = watch.finish();
+    let turns = truth.turns();
+    let mut matrix = Matrix::default();
+    let mut last_end = 0;
+    for gap in &gaps(&all) {
+        let end = Moment::tsc_between(&before, &after, gap.end_time.into());
+        let begin = end - cycles(Duration::from_nanos(gap.duration_ns));
+        let last_end_before = std::mem::replace(&mut last_end, end);
+        let places: Vec<(Place, &str)> = if gap.window.is_some() {
+            // The record stands for a window, and is dated somewhere in it.
+            let Some(turn) = turns.iter().find(|turn| turn.contains(&end)) else {
+                continue;
+            };
+            events
+                .iter()
+                .map(|event| (by_turn(event, turn), event.cause))
+                .collect()
+        } else {
+            events
+                .iter()
+                .map(|event| (by_gap(event, begin, end, last_end_before), event.cause))
+                .collect()
+        };
+        let near: Vec<&(Place, &str)> = places
+            .iter()
+            .filter(|(place, _)| *place != Place::Outside)
+            .collect();
+        let made = match near[..] {
+            [] => NOTHING,
+            [(Place::Inside, cause)] => cause,
+            _ => EDGE,
+        };
+        let said = gap.cause.to_string();
+        if made != EDGE && made != said && !(made == NOTHING && gap.cause.is_unknown()) {
+            // Whoever reads this has to find out why.
+            let us = |tsc: u64| (tsc as i64 - begin as i64) * 1_000_000 / smi::tsc_hz() as i64;
+            let nearest = events
+                .iter()
+                .min_by_key(|event| event.end_tsc.abs_diff(end))
+                .map(|event| (event.cause, us(event.begin_tsc), us(event.end_tsc)));
+            println!(
+                "    made {made}, said {said}: {} us, {} SMIs, from its begin in us: before {}, nearest {nearest:?}",
+                gap.duration_ns / 1000,
+                gap.smis,
+                us(last_end_before),
+            );
+        }
+        *matrix.0.entry((made, said)).or_default() += 1;
+    }
+    println!("    {detector}: {:?}, {:?}", matrix.0, counted(&all));
+    matrix.check(detector);
+}
+
+/// Each detector that runs here in turn, on the same machine.
+pub(super) fn every_gap_gets_its_cause() {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the release");
+    println!("CAUSES ");
+    println!("CAUSES ### Linux {}", release.trim());
+    println!("CAUSES ");
+    println!("CAUSES | detector | made | {} |", Matrix::SAID.join(" | "));
+    println!("CAUSES |---|---|{}", "---:|".repeat(Matrix::SAID.len()));
+    for detector in detector::detectors() {
+        if detector.probe() == Availability::Ready {
+            confusion(detector.name());
+        }
+    }
+}
+
+/// Arguments to have spin watch CPU 1 in long stretches, half of the time.
+fn spin(threshold: &str) -> [&str; 8] {
+    [
+        "--detector=spin",
+        "--mode=per-cpu",
+        "--cpus=1",
+        "--width=500ms",
+        "--window=1s",
+        "--irqs-off-max=100ms",
+        "--max-gap-records=100000",
+        threshold,
+    ]
+}
+
+/// A step that is no gap, but long enough for an SMI, has the counter read anew.
+pub(super) fn short_smis_are_not_put_down_to_the_gap_after_them() {
+    const PAIRS: u64 = 150;
+    sched::set_affinity([0]).expect("affinity");
+    let watch = Watch::start(&spin("--threshold=4ms"));
+    for number in 0..PAIRS {
+        thread::sleep(Duration::from_millis(10 + number * 37 % 20));
+        fire(Duration::from_millis(1));
+        fire(LENGTH);
+    }
+    let all = watch.finish();
+    let floor_ns = all[0].detector.noise_floor_ns;
+    assert!(2 * floor_ns < 1_000_000, "the shorter are within the noise");
+    let gaps = gaps(&all);
+    let counts = counted(&all);
+    let by_smis = |smis| gaps.iter().filter(|gap| gap.smis == smis).count();
+    println!(
+        "    {PAIRS} SMIs of 1 ms, each before one of 5 ms: {counts:?}; {} gaps with one SMI, {} with two",
+        by_smis(1),
+        by_smis(2)
+    );
+    assert_eq!((counts.counted, counts.unread), (2 * PAIRS, 0));
+    // Half of the time is sampled.
+    assert!(by_smis(1) > PAIRS as usize / 4);
+    let more = gaps.iter().filter(|gap| gap.smis > 1).count();
+    // Two may wait for a CPU that the host has stopped, and be one gap.
+    assert!(more < by_smis(1) / 20, "{more} gaps with more than one SMI");
+    // The shorter ones are within sampled time as often, and in no gap of their own.
+    assert!(counts.sampled > counts.in_gaps * 3 / 2, "{counts:?}");
+}
+
+/// SMIs while the detector samples and while it does not; what each interrupted tells which are which.
+pub(super) fn smis_inside_and_outside_of_sampling_add_up() {
+    const SMIS: u32 = 500;
+    sched::set_affinity([0]).expect("affinity");
+    let handler = smi::handler_count();
+    let watch = Watch::start(&spin("--threshold=100us"));
+    let symbols = Symbols::read();
+    smi::set_length(Duration::from_millis(1));
+    for fired in 0..SMIS {
+        thread::sleep(Duration::from_millis(10 + u64::from(fired) * 37 % 20));
+        smi::fire_on(1);
+        smi::wait_for(handler + fired + 1);
+    }
+    let all = watch.finish();
+    let counts = counted(&all);
+    let smis = smi::records(handler);
+    let inside = |smi: &&Smi| !smi.interrupts_on && symbols.is_in(smi.rip, &spin::LOOP);
+    let inside = smis.iter().filter(inside).count() as u64;
+    // With interrupts off, but not in the loop: as likely as not the program around it.
+    let elsewhere = |smi: &&Smi| !smi.interrupts_on && !symbols.is_in(smi.rip, &spin::LOOP);
+    let elsewhere = smis.iter().filter(elsewhere).count() as u64;
+    let across: u64 = gaps(&all).iter().map(|gap| gap.smis).sum();
+    println!(
+        "    {SMIS} SMIs, {inside} of them in the loop and {elsewhere} elsewhere with interrupts off: {counts:?}, {across} \
+         across single gaps"
+    );
+    assert_eq!((counts.counted, counts.unread), (u64::from(SMIS), 0));
+    assert!((inside..=inside + elsewhere).contains(&counts.sampled));
+    assert_eq!(counts.in_gaps, across);
+    // Each is ten times the threshold.
+    assert!(counts.in_gaps <= counts.sampled);
+    assert!(counts.in_gaps >= inside * 98 / 100);
+    assert!(inside > u64::from(SMIS) / 5, "too few to tell");
+}
+
+/// By the module's file, and by a detector whose records are read from a buffer.
+pub(super) fn a_counter_that_is_no_perf_event_is_compared_by_the_interval() {
+    const SMIS: u64 = 50;
+    sched::set_affinity([0]).expect("affinity");
+    let mut ways = vec![("--counter=msr-device", "--detector=spin")];
+    if detector::choose(detector::Choice::HwlatBuffer).is_ok() {
+        ways.push(("--counter=auto", "--detector=hwlat-buffer"));
+    }
+    for (counter, detector) in ways {
+        let watch = Watch::start(&[
+            counter,
+            detector,
+            "--mode=per-cpu",
+            "--cpus=1",
+            "--width=80ms",
+            "--window=100ms",
+            "--threshold=1ms",
+        ]);
+        for number in 0..SMIS {
+            thread::sleep(Duration::from_millis(20 + number * 37 % 20));
+            fire(LENGTH);
+        }
+        let told = watch.end();
+        assert!(told.status.success(), "{}", told.words);
+        let last = told.snapshots.last().expect("a snapshot");
+        assert_eq!(last.attribution.smi, Proof::Interval);
+        let times = told.words.matches("attribution = interval").count();
+        assert_eq!(times, 1, "{}", told.words);
+        let cpu = &last.cpus[0];
+        assert_eq!(cpu.smis.expect("counted").counted, SMIS);
+        assert!(cpu.gaps.count > SMIS / 4, "{:?}", cpu.gaps);
+        let of_smis = cpu.causes.iter().filter(|of| of.cause.has_smi()).count();
+        assert_eq!(of_smis, 0, "{:?}", cpu.causes);
+    }
+}
+
+pub(super) fn smis_are_counted_again_when_a_cpu_is_back() {
+    const SWITCH: &str = "/sys/devices/system/cpu/cpu1/online";
+    const SMIS: u64 = 20;
+    sched::set_affinity([0]).expect("affinity");
+    let watch = Watch::start(&spin("--threshold=1ms"));
+    let fire_all = || {
+        for _ in 0..SMIS {
+            thread::sleep(Duration::from_millis(30));
+            fire(LENGTH);
+        }
+    };
+    fire_all();
+    // A snapshot, so that what the counter said is known when it goes.
+    thread::sleep(Duration::from_millis(1_500));
+    fs::write(SWITCH, "0").expect("offline");
+    thread::sleep(Duration::from_millis(500));
+    fs::write(SWITCH, "1").expect("online");
+    thread::sleep(Duration::from_millis(1_500));
+    fire_all();
+    let told = watch.end();
+    assert!(told.status.success(), "{}", told.words);
+    let times = told.words.matches("SMIs of CPU 1 are not counted").count();
+    assert_eq!(times, 1, "{}", told.words);
+    let counts = counted(&told.snapshots);
+    println!("    {SMIS} SMIs before CPU 1 went offline and {SMIS} when it was back: {counts:?}");
+    assert_eq!(counts.counted, 2 * SMIS);
+    let after = told.snapshots.iter().rev().flat_map(|one| &one.gaps);
+    assert!(after.take(5).any(|gap| gap.cause.has_smi()));
+}
