@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     counter,
     detector::Choice,
-    kernel::cpus::CpuList,
+    kernel::{cpus::CpuList, dma_latency},
     settings::{Mode, Preset},
     units::{Bare, parse_time},
 };
@@ -80,10 +80,11 @@ pub enum Command {
     /// missing.
     Verify(VerifyArgs),
 
-    /// Put back the kernel's tracing settings that a killed run left changed
+    /// Put back the kernel's settings that a killed run left changed
     ///
-    /// The detectors hwlat and osnoise change settings of the kernel's tracers and put them back when they end. What a
-    /// SIGKILL kept them from putting back is noted in /run/smilat; the next start of either does it too.
+    /// The detectors hwlat and osnoise change settings of the kernel's tracers, and --smi-cost one of the CPUs' counters;
+    /// they put them back when they end. What a SIGKILL kept them from putting back is noted in /run/smilat; the next
+    /// `smilat run` does it too.
     Restore,
 }
 
@@ -105,6 +106,10 @@ pub enum Format {
   smilat run --cpus 2-3 --preset idle         watch two CPUs closely
   smilat run --width 100ms --window 500ms --mode per-cpu --irqs-off-max 100us
   smilat run --format ndjson --duration 10s | jq '.cpus[].gaps.max_ns'")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
 pub struct RunArgs {
     /// Drop gaps shorter than this in the kernel
     #[arg(short, long, value_name = "TIME", default_value = "10us", value_parser = gap_time, help_heading = "Detection")]
@@ -161,6 +166,22 @@ pub struct RunArgs {
     /// One that is longer than all before it in its interval is passed on beyond this number, unless this is 0.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(0..=100_000), help_heading = "Detection")]
     pub max_gap_records: u64,
+
+    /// Keep all CPUs out of idle states that take longer than this to wake up from, in whole us, while it runs
+    ///
+    /// 0 keeps them from sleeping at all. Deep idle states have windows begin late and CPUs begin slowly; hwlatdetect,
+    /// rtla and cyclictest do the same. It costs power and heat. Held by `/dev/cpu_dma_latency`: the kernel lifts it when
+    /// smilat ends, however it ends.
+    #[arg(long, value_name = "TIME", value_parser = dma_latency, help_heading = "Detection")]
+    pub dma_latency: Option<Duration>,
+
+    /// Measure the share of cycles that SMIs take on each watched CPU, as `perf stat --smi-cost` does
+    ///
+    /// Of the cycles a CPU was awake (the register APERF), those that its own counter of cycles did not see because it
+    /// stands still in SMIs: `freeze_on_smi` is 1 while smilat runs, for all users of perf on the machine, and put back
+    /// afterwards. Takes an Intel CPU with one kind of cores, on bare metal.
+    #[arg(long, help_heading = "Detection")]
+    pub smi_cost: bool,
 
     /// Accept settings that leave a watched CPU little time for anything else
     #[arg(long, help_heading = "Detection")]
@@ -331,6 +352,21 @@ fn gap_time(text: &str) -> Result<Duration, String> {
     parse_time(text, Bare::Microseconds).map_err(|error| error.to_string())
 }
 
+fn dma_latency(text: &str) -> Result<Duration, String> {
+    let limit = parse_time(text, Bare::Microseconds).map_err(|error| error.to_string())?;
+    if limit > dma_latency::MAX {
+        return Err(format!(
+            "{text} is above 1s: no idle state takes as long to wake up from, so nothing would be limited; write 0 to 1s"
+        ));
+    }
+    if limit.subsec_nanos() % 1_000 != 0 {
+        return Err(format!(
+            "{text} is not a whole number of microseconds, the only ones that /dev/cpu_dma_latency takes; round it"
+        ));
+    }
+    Ok(limit)
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     match parse_time(text, Bare::Seconds) {
         Ok(time) if time.is_zero() => {
@@ -393,10 +429,12 @@ mod tests {
     }
 
     #[test]
-    fn a_zero_duration_and_a_tiny_interval_are_refused() {
+    fn times_that_make_no_sense_are_refused() {
         for (option, told) in [
             ("--duration=0", "no time to detect"),
             ("--interval=9ms", "below 10ms"),
+            ("--dma-latency=1500ns", "whole number of microseconds"),
+            ("--dma-latency=1001ms", "above 1s"),
         ] {
             let error = Cli::try_parse_from(["smilat", "run", option])
                 .expect_err(option)

@@ -264,6 +264,7 @@ fn cpu_snapshot(
         causes: causes(stats),
         smis: None,
         steal: None,
+        smi_cost: None,
     }
 }
 

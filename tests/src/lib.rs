@@ -1,7 +1,10 @@
 //! What the tests share. They are run as root by `cargo xtask test host`, which names the binary and the test object in
 //! the environment.
 
+pub mod cost;
 pub mod guest;
+pub mod idle;
+pub mod recorded;
 
 use std::{
     env, fs,

@@ -48,6 +48,10 @@ enum Command {
         /// Write what the virtual machines measured to docs/accuracy.md
         #[arg(long)]
         update_docs: bool,
+        /// Write what `smilat doctor` says of this machine and of the virtual ones to tests/src/guest/snapshots, for tests
+        /// to compare with; where it differed, the test fails once more
+        #[arg(long)]
+        update_snapshots: bool,
     },
     /// Virtual machines with stock kernels that have real SMIs
     Vm {
@@ -84,7 +88,14 @@ fn carry_out(command: Command) -> Result<()> {
             only,
             kernel,
             update_docs,
-        } => test::test(part, only.as_deref(), kernel, update_docs),
+            update_snapshots,
+        } => {
+            let update = vm::Update {
+                docs: update_docs,
+                snapshots: update_snapshots,
+            };
+            test::test(part, only.as_deref(), kernel, update)
+        }
         Command::Vm { action } => vm::carry_out(action),
         Command::Bench { name } => bench::bench(name),
         Command::Dist => dist::dist(),

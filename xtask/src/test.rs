@@ -17,22 +17,22 @@ pub(crate) enum Part {
 }
 
 /// Runs one part or all of them; of the virtual machines, those with `kernel` and the tests that contain `only`. What
-/// they measure goes to the documents with `update_docs`.
+/// they measure and say goes to the project's files as `update` has it.
 pub(crate) fn test(
     part: Option<Part>,
     only: Option<&str>,
     kernel: Option<vm::Kernel>,
-    update_docs: bool,
+    update: vm::Update,
 ) -> Result<()> {
     ebpf::build()?;
     if part.is_none_or(|part| part == Part::Unit) {
         unit()?;
     }
     if part.is_none_or(|part| part == Part::Host) {
-        host()?;
+        host(update.snapshots)?;
     }
     if part.is_none_or(|part| part == Part::Vm) {
-        vm::test(only, kernel, update_docs)?;
+        vm::test(only, kernel, update)?;
     }
     Ok(())
 }
@@ -61,7 +61,7 @@ fn unit() -> Result<()> {
     )
 }
 
-fn host() -> Result<()> {
+fn host(update_snapshots: bool) -> Result<()> {
     let smilat = run::build()?;
     let mut cargo = sh::cargo();
     cargo
@@ -69,6 +69,9 @@ fn host() -> Result<()> {
         .args(["test", "--package", "tests", "--", "--test-threads=1"])
         .env("SMILAT", smilat)
         .env("SMILAT_TEST_BPF", ebpf::test_object());
+    if update_snapshots {
+        cargo.env("SMILAT_UPDATE_SNAPSHOTS", "1");
+    }
     if !sh::is_root() {
         cargo.env(
             format!(

@@ -1,5 +1,6 @@
 //! One file for each subcommand: orchestration, no kernel details.
 
+mod beside;
 pub mod doctor;
 pub mod fire;
 pub mod restore;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use jiff::tz::TimeZone;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
-use super::signals::Signals;
+use super::{beside::Beside, signals::Signals};
 use crate::{
     attribution::Attribution,
     bpf::{Bpf, BpfError},
@@ -106,7 +106,9 @@ async fn collect(
     let mut signals = Signals::new()?;
     let highest_cpu = CpuList::possible()?.highest().unwrap_or_default();
     let mut bpf = Bpf::load(highest_cpu).map_err(|error| explain(error.into()))?;
-    let plan = plan(detector, why, settings);
+    // In force until this function returns.
+    let mut beside = Beside::begin(args, settings)?;
+    let plan = plan(detector, why, settings) + &beside.plan();
     let mut report = report(args);
     let to_terminal = args.format == Format::Text && args.output.is_none();
     if to_terminal {
@@ -148,11 +150,12 @@ async fn collect(
                 break None;
             }
             _ = ticks.tick() => {
-                let snapshot = match collector.snapshot() {
+                let mut snapshot = match collector.snapshot() {
                     Ok(snapshot) => snapshot,
                     Err(error) => break Some(error),
                 };
                 progress.clear();
+                beside.add_to(&mut snapshot);
                 if !output.send(report.interval(&snapshot)) {
                     collector.give_up(&snapshot);
                     left_out += 1;
@@ -174,7 +177,9 @@ async fn collect(
         }
     };
     progress.clear();
-    let (snapshot, stopped) = collector.finish()?;
+    let (mut snapshot, stopped) = collector.finish()?;
+    beside.add_to(&mut snapshot);
+    let put_back = beside.end();
     let last = report.end(&snapshot);
     let ended = tokio::select! {
         ended = output.finish(last) => ended?,
@@ -188,6 +193,7 @@ async fn collect(
         return Err(error);
     }
     stopped?;
+    put_back?;
     let watched = snapshot.cpus.iter().any(|cpu| cpu.exposure_ns > 0);
     if complete && !watched && ended == Ended::Written {
         bail!(

@@ -3,6 +3,8 @@
 //! Every counter belongs to one CPU. Most SMIs stop all CPUs at once and are counted by each of them, so counts of
 //! several CPUs are never added up: they are shown one by one, and the highest stands for the machine.
 
+pub mod cost;
+
 mod amd;
 mod events;
 mod msr_device;

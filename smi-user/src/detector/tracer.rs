@@ -17,7 +17,7 @@ use super::Availability;
 use crate::{
     bpf::Bpf,
     kernel::{
-        changes::Changes,
+        changes::{Area, Changes},
         process::{self, Capabilities},
         tracefs::{self, Format},
     },
@@ -62,7 +62,7 @@ impl Tracer {
     /// Takes hold of the tracing settings and makes the instance, unless one of [`RIVALS`] is at work somewhere: the
     /// settings are the whole system's, and changing them would change what it does.
     pub(super) fn begin(tracer: &str) -> Result<Self> {
-        let (mut changes, put_back) = Changes::begin(&format!("{tracer} detector"))?;
+        let (mut changes, put_back) = Changes::begin(Area::Tracing, &format!("{tracer} detector"))?;
         for what in put_back {
             log::warn!("left by a smilat that was killed: {what}");
         }

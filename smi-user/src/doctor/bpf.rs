@@ -8,6 +8,7 @@ use crate::{
     detector::{hwlat, spin},
     kernel::{
         cpus::CpuList,
+        kallsyms::SymbolError,
         perf::PerfError,
         process::{self, Capabilities},
         refusal, sched,
@@ -28,8 +29,8 @@ pub(super) struct Probed {
     turns: Outcome,
     /// osnoise's programs.
     osnoise: Outcome,
-    /// hwlat's program, at a breakpoint in the kernel.
-    breakpoint: Outcome,
+    /// hwlat's program, at a breakpoint in the kernel; the refusal with what would help.
+    breakpoint: Option<Result<(), (String, &'static str)>>,
 }
 
 /// Probes, if `capabilities` allow it at all.
@@ -73,11 +74,43 @@ pub(super) fn probe(capabilities: Capabilities) -> Probed {
         turns,
         osnoise,
         spin: outcome(spin::try_timer(&mut bpf)),
-        // Not `told`: what is behind a breakpoint that is refused differs, and stands in the remedy.
+        // Not `told`: what is behind a breakpoint that is refused differs.
         breakpoint: Some(
-            hwlat::try_breakpoint(&mut bpf, sched::current_cpu())
-                .map_err(|error| format!("{error:#}")),
+            hwlat::try_breakpoint(&mut bpf, sched::current_cpu()).map_err(|error| {
+                let remedy = against_no_breakpoint(&error);
+                (format!("{error:#}"), remedy)
+            }),
         ),
+    }
+}
+
+/// What helps against the refusal of a breakpoint in the kernel ([`crate::kernel::perf::Breakpoint::open`]).
+fn against_no_breakpoint(error: &Error) -> &'static str {
+    if let Some(symbol) = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<SymbolError>())
+    {
+        return match symbol {
+            SymbolError::Hidden => "sysctl kernel.kptr_restrict=1, and run it as root",
+            SymbolError::Read(_) => {
+                "boot a kernel with CONFIG_KALLSYMS=y, and mount procfs at /proc"
+            }
+            SymbolError::Unknown(_) => {
+                "nothing has to: this kernel commits hwlat's records by another function"
+            }
+        };
+    }
+    let perf = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<PerfError>());
+    match perf.and_then(|perf| perf.source.raw_os_error()) {
+        Some(libc::EINVAL) => "boot a kernel with CONFIG_KPROBES=y",
+        Some(libc::ENOSPC) => {
+            "end what uses the CPU's debug registers: debuggers, other hardware breakpoints"
+        }
+        _ => {
+            "boot a kernel with CONFIG_KPROBES=y and CONFIG_KALLSYMS=y, and run it as root and outside containers"
+        }
     }
 }
 
@@ -103,6 +136,15 @@ impl Probed {
     pub(super) fn checks(&self) -> Vec<Check> {
         let needs = "see what the kernel said, and boot one with CONFIG_BPF_SYSCALL=y, CONFIG_PERF_EVENTS=y and \
                      CONFIG_BPF_EVENTS=y";
+        let breakpoint: Outcome = match &self.breakpoint {
+            None => None,
+            Some(Ok(())) => Some(Ok(())),
+            Some(Err((found, _))) => Some(Err(found.clone())),
+        };
+        let breakpoint_needs = match self.breakpoint {
+            Some(Err((_, remedy))) => remedy,
+            _ => needs,
+        };
         let lines = [
             (
                 "maps",
@@ -134,10 +176,10 @@ impl Probed {
             ),
             (
                 "kernel breakpoint",
-                &self.breakpoint,
+                &breakpoint,
                 "verified, and set in the kernel",
                 "--detector hwlat counting in the kernel; it reads the trace buffer instead",
-                "boot a kernel with CONFIG_KPROBES=y, kernel.kptr_restrict below 2 and a free debug register, as root",
+                breakpoint_needs,
             ),
         ];
         lines
@@ -178,13 +220,36 @@ mod tests {
     }
 
     #[test]
+    fn each_refusal_of_a_breakpoint_has_its_own_remedy() {
+        let perf = |errno| {
+            Error::from(PerfError {
+                call: "perf_event_open",
+                source: std::io::Error::from_raw_os_error(errno),
+            })
+        };
+        for (error, told) in [
+            (perf(libc::EINVAL), "CONFIG_KPROBES=y"),
+            (perf(libc::ENOSPC), "debug registers"),
+            (perf(libc::EACCES), "outside containers"),
+            (SymbolError::Hidden.into(), "kptr_restrict=1"),
+            (
+                SymbolError::Unknown("f".to_owned()).into(),
+                "another function",
+            ),
+        ] {
+            let remedy = against_no_breakpoint(&error.context("setting it"));
+            assert!(remedy.contains(told), "{remedy}");
+        }
+    }
+
+    #[test]
     fn a_refusal_blocks_its_own_detector_only() {
         let probed = Probed {
             maps: Some(Ok(())),
             turns: Some(Ok(())),
             spin: Some(Err("no bpf_loop".to_owned())),
             osnoise: Some(Err("no".to_owned())),
-            breakpoint: Some(Err("EINVAL".to_owned())),
+            breakpoint: Some(Err(("EINVAL".to_owned(), "kprobes"))),
         };
         assert!(probed.tracers("hwlat") && !probed.tracers("osnoise"));
         let missing: Vec<_> = probed

@@ -1,140 +1,11 @@
 //! The options the kernel was built with: those smilat needs, and those of the tracing menu that people look for when
 //! they hunt latency.
 
-use super::{Check, Group, State};
+use super::{
+    Check, Group, State,
+    options::{OPTIONS, Wanted},
+};
 use crate::kernel::kconfig::{Config, Setting};
-
-/// An option.
-struct Wanted {
-    /// Its name without `CONFIG_`.
-    name: &'static str,
-    /// What it brings.
-    purpose: &'static str,
-    /// What smilat cannot do without it; `None` where smilat does without.
-    blocks: Option<&'static str>,
-}
-
-const fn needed(name: &'static str, purpose: &'static str, blocks: &'static str) -> Wanted {
-    Wanted {
-        name,
-        purpose,
-        blocks: Some(blocks),
-    }
-}
-
-const fn other(name: &'static str, purpose: &'static str) -> Wanted {
-    Wanted {
-        name,
-        purpose,
-        blocks: None,
-    }
-}
-
-/// Their meanings are those of the kernel's own `Kconfig` files.
-const OPTIONS: &[Wanted] = &[
-    needed("BPF_SYSCALL", "the system call bpf", "every detector"),
-    needed(
-        "PERF_EVENTS",
-        "perf events, which run BPF programs",
-        "every detector",
-    ),
-    needed(
-        "BPF_EVENTS",
-        "BPF programs at perf events and tracepoints",
-        "every detector",
-    ),
-    needed(
-        "BPF_JIT",
-        "BPF programs as machine code",
-        "short steps of the clock loop",
-    ),
-    needed(
-        "HIGH_RES_TIMERS",
-        "timers finer than the tick",
-        "the timer of the spin detector",
-    ),
-    needed(
-        "HWLAT_TRACER",
-        "the kernel's hardware latency tracer",
-        "--detector hwlat",
-    ),
-    needed(
-        "OSNOISE_TRACER",
-        "the kernel's operating system noise tracer",
-        "--detector osnoise",
-    ),
-    needed(
-        "EVENT_TRACING",
-        "tracepoints for programs, sched_switch among them",
-        "--detector hwlat and osnoise",
-    ),
-    needed(
-        "KPROBES",
-        "probes in the kernel; without them it refuses breakpoints in itself",
-        "--detector hwlat counting in the kernel; it reads the trace buffer instead",
-    ),
-    needed(
-        "KALLSYMS",
-        "addresses of the kernel's functions",
-        "--detector hwlat counting in the kernel; it reads the trace buffer instead",
-    ),
-    needed(
-        "X86_MSR",
-        "/dev/cpu/N/msr",
-        "reading SMI counts where perf has no event for them",
-    ),
-    needed("DEVPORT", "/dev/port", "firing SMIs through an I/O port"),
-    needed(
-        "IOMMU_API",
-        "IOMMUs and their tracepoints",
-        "a view of IOMMU groups and mappings",
-    ),
-    other(
-        "TIMERLAT_TRACER",
-        "latency of timers and of the threads they wake",
-    ),
-    other(
-        "IRQSOFF_TRACER",
-        "the longest time with interrupts off, with its place",
-    ),
-    other(
-        "PREEMPT_TRACER",
-        "the longest time with preemption off, with its place",
-    ),
-    other(
-        "PREEMPTIRQ_TRACEPOINTS",
-        "an event each time interrupts or preemption go off and on",
-    ),
-    other("SCHED_TRACER", "the longest time from wake-up to running"),
-    other("FUNCTION_TRACER", "every call of a kernel function"),
-    other(
-        "FUNCTION_GRAPH_TRACER",
-        "calls of kernel functions with their durations",
-    ),
-    other(
-        "DYNAMIC_FTRACE",
-        "function tracing that costs nothing while it is off",
-    ),
-    other("FUNCTION_PROFILER", "hits and times of kernel functions"),
-    other(
-        "KPROBE_EVENTS",
-        "events at places in the kernel chosen at run time",
-    ),
-    other("UPROBE_EVENTS", "the same in programs"),
-    other("FPROBE", "probes at the entry and exit of functions"),
-    other("FTRACE_SYSCALLS", "an event for each system call"),
-    other(
-        "TRACER_SNAPSHOT",
-        "keeping a copy of the trace buffer at a moment",
-    ),
-    other("BLK_DEV_IO_TRACE", "following requests to block devices"),
-    other("MMIOTRACE", "accesses to the registers of devices"),
-    other("STRICT_DEVMEM", "/dev/mem shut for memory the kernel uses"),
-    other(
-        "NO_HZ_FULL",
-        "CPUs without a tick while one thread runs (nohz_full=)",
-    ),
-];
 
 /// A check for each option.
 pub(super) fn judge(config: &Config) -> Vec<Check> {
@@ -204,6 +75,33 @@ mod tests {
         assert_eq!(state("CONFIG_KPROBES"), State::Missing);
         // Off as well.
         assert_eq!(state("CONFIG_IRQSOFF_TRACER"), State::Ok);
+    }
+
+    /// `CONFIG_X=y` for each, as people put it who build kernels to hunt latency with hwlat.
+    const LATENCY_KERNEL: &str = include_str!("../kernel/testdata/config-latency");
+
+    #[test]
+    fn all_of_a_kernel_made_for_hunting_latency_is_told() {
+        let config = Config::of_text("config", LATENCY_KERNEL);
+        let checks = judge(&config);
+        let mut options = 0;
+        for line in LATENCY_KERNEL.lines().filter(|line| !line.starts_with('#')) {
+            let option = line.strip_suffix("=y").expect("an option that is on");
+            let check = checks.iter().find(|check| check.name == option);
+            let check = check.unwrap_or_else(|| panic!("{option} is not told"));
+            assert!(check.found.starts_with("y: "), "{check:?}");
+            options += 1;
+        }
+        assert!(options > 60, "the list has shrunk to {options}");
+    }
+
+    #[test]
+    fn no_option_is_told_twice() {
+        let mut names: Vec<_> = OPTIONS.iter().map(|wanted| wanted.name).collect();
+        names.sort_unstable();
+        let told = names.len();
+        names.dedup();
+        assert_eq!(names.len(), told);
     }
 
     #[test]

@@ -48,12 +48,15 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
         ));
     }
     let groups = fs::read_dir("/sys/kernel/iommu_groups").map_or(0, Iterator::count);
-    let has_driver = facts.config().map(|config| {
-        ["CONFIG_INTEL_IOMMU", "CONFIG_AMD_IOMMU"]
-            .iter()
-            .any(|option| config.get(option) != Setting::Off)
-    });
-    checks.push(iommu(groups, has_driver, facts.is_virtual()));
+    let has_driver = facts
+        .config()
+        .map(|config| config.get(iommu_option(facts.cpu.vendor == "GenuineIntel")) != Setting::Off);
+    checks.push(iommu(
+        groups,
+        has_driver,
+        facts.is_virtual(),
+        facts.cpu.vendor == "GenuineIntel",
+    ));
     checks
 }
 
@@ -193,21 +196,33 @@ fn intel_pt(
     }
 }
 
+/// The option that has the driver of this maker's IOMMUs.
+fn iommu_option(is_intel: bool) -> &'static str {
+    if is_intel {
+        "CONFIG_INTEL_IOMMU"
+    } else {
+        "CONFIG_AMD_IOMMU"
+    }
+}
+
 /// `has_driver` is `None` where the configuration is not known.
-fn iommu(groups: usize, has_driver: Option<bool>, is_virtual: bool) -> Check {
+fn iommu(groups: usize, has_driver: Option<bool>, is_virtual: bool, is_intel: bool) -> Check {
     let name = "IOMMU";
     if groups > 0 {
         return Check::ok(Group::Machine, name, format!("{groups} groups"));
     }
-    let remedy = if is_virtual {
-        "give the virtual machine an IOMMU (QEMU: -device intel-iommu) and boot with intel_iommu=on"
-    } else {
-        "turn on VT-d or AMD-Vi in the firmware; on Intel, boot with intel_iommu=on as well"
+    let remedy = match (is_virtual, is_intel) {
+        (true, true) => {
+            "give the virtual machine an IOMMU (QEMU: -device intel-iommu) and boot with intel_iommu=on"
+        }
+        (true, false) => "give the virtual machine an IOMMU (QEMU: -device amd-iommu)",
+        (false, true) => "turn on VT-d in the firmware and boot with intel_iommu=on",
+        (false, false) => "turn on AMD-Vi (IOMMU) in the firmware",
     };
     let kernel = if has_driver == Some(false) {
-        "boot a kernel with CONFIG_INTEL_IOMMU=y or CONFIG_AMD_IOMMU=y, and "
+        format!("boot a kernel with {}=y, and ", iommu_option(is_intel))
     } else {
-        ""
+        String::new()
     };
     Check::ok(Group::Machine, name, "no groups of devices").but(
         State::Missing,
@@ -258,10 +273,18 @@ mod tests {
 
     #[test]
     fn an_iommu_takes_a_driver_first() {
-        assert_eq!(iommu(3, Some(true), false).state, State::Ok);
-        let without = iommu(0, Some(false), true);
-        assert!(without.remedy.starts_with("boot a kernel"), "{without:?}");
-        assert!(iommu(0, None, false).remedy.starts_with("turn on VT-d"));
+        assert_eq!(iommu(3, Some(true), false, true).state, State::Ok);
+        let without = iommu(0, Some(false), true, true);
+        assert!(
+            without
+                .remedy
+                .starts_with("boot a kernel with CONFIG_INTEL_IOMMU=y"),
+            "{without:?}"
+        );
+        let intel = iommu(0, None, false, true);
+        assert!(intel.remedy.starts_with("turn on VT-d"), "{intel:?}");
+        let amd = iommu(0, Some(true), false, false);
+        assert!(!amd.remedy.contains("intel"), "{amd:?}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod counters;
 mod detectors;
 mod kernel;
 mod machine;
+mod options;
 mod privileges;
 mod time;
 mod tracing;

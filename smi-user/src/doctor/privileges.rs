@@ -5,7 +5,8 @@ use std::thread;
 use super::{Check, Facts, Group, State};
 use crate::kernel::{
     cpus::CpuList,
-    kconfig::Setting,
+    kconfig::{Config, Setting},
+    port::Ports,
     process::{self, Capabilities},
     sched,
 };
@@ -17,9 +18,8 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
         lockdown(
             process::shows_lockdown(),
             process::lockdown().as_deref(),
-            facts
-                .config()
-                .map(|config| config.get("CONFIG_SECURITY_LOCKDOWN_LSM")),
+            facts.config(),
+            Ports::open().is_ok(),
         ),
     ];
     if let Ok(online) = CpuList::online() {
@@ -28,25 +28,41 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
     checks
 }
 
+/// What each capability beyond those that every detector needs is for.
+const PURPOSES: [((u32, &str), &str); 4] = [
+    (process::CAP_SYS_NICE, "real-time priority"),
+    (process::CAP_SYS_ADMIN, "the detectors hwlat and osnoise"),
+    (process::CAP_SYSLOG, "hwlat counting in the kernel"),
+    (
+        process::CAP_SYS_RAWIO,
+        "firing SMIs and reading model-specific registers",
+    ),
+];
+
 fn capabilities(own: Capabilities) -> Check {
-    let lacking: Vec<_> = [
-        process::CAP_BPF,
-        process::CAP_PERFMON,
-        process::CAP_SYS_NICE,
-        process::CAP_SYS_ADMIN,
-    ]
-    .into_iter()
-    .filter(|capability| !own.has(*capability))
-    .map(|(_, name)| name)
-    .collect();
+    let lacks = |capability: &(u32, &str)| !own.has(*capability);
+    let basic = [process::CAP_BPF, process::CAP_PERFMON];
+    let lacking: Vec<_> = basic
+        .into_iter()
+        .chain(PURPOSES.map(|(capability, _)| capability))
+        .filter(lacks)
+        .map(|(_, name)| name)
+        .collect();
     let name = "capabilities";
     if lacking.is_empty() {
         return Check::ok(Group::Privileges, name, "all that smilat uses");
     }
-    let blocks = if own.has(process::CAP_BPF) && own.has(process::CAP_PERFMON) {
-        "CAP_SYS_ADMIN is for the detectors hwlat and osnoise, CAP_SYS_NICE for real-time priority; spin needs neither"
+    let blocks = if basic.iter().any(lacks) {
+        "every detector, and checks below that need them".to_owned()
     } else {
-        "every detector, and checks below that need them"
+        let purposes = PURPOSES
+            .iter()
+            .filter(|(capability, _)| lacks(capability))
+            .map(|(_, purpose)| *purpose);
+        format!(
+            "{}; not the detector spin",
+            purposes.collect::<Vec<_>>().join(", ")
+        )
     };
     Check::ok(
         Group::Privileges,
@@ -84,23 +100,64 @@ fn priority(tried: Result<(), String>) -> Check {
     }
 }
 
-fn lockdown(shown: bool, mode: Option<&str>, built: Option<Setting>) -> Check {
+/// Options that have a kernel locked down from the start (`security/lockdown/Kconfig`), with the mode.
+const FORCED: [(&str, &str); 2] = [
+    (
+        "CONFIG_LOCK_DOWN_KERNEL_FORCE_CONFIDENTIALITY",
+        "confidentiality",
+    ),
+    ("CONFIG_LOCK_DOWN_KERNEL_FORCE_INTEGRITY", "integrity"),
+];
+
+/// The option of them that the kernel was built with, and its mode.
+pub(super) fn forced_lockdown(config: &Config) -> Option<(&'static str, &'static str)> {
+    FORCED
+        .into_iter()
+        .find(|(option, _)| config.get(option) != Setting::Off)
+}
+
+/// `shown` and `mode` are what the kernel says, `config` how it was built, where that is known; `ports` is whether
+/// `/dev/port` can be opened, which no lockdown allows (`open_port` in `drivers/char/mem.c`).
+fn lockdown(shown: bool, mode: Option<&str>, config: Option<&Config>, ports: bool) -> Check {
     let name = "lockdown";
+    let locked = |mode: &str, found: String, remedy: String| {
+        let blocks = if mode == "confidentiality" {
+            "the tracing file system (hwlat, osnoise), reading kernel memory from BPF, firing SMIs through I/O ports"
+        } else {
+            "firing SMIs through I/O ports; no detector"
+        };
+        Check::ok(Group::Privileges, name, found).but(State::Warning, blocks, remedy)
+    };
+    let forced = config.and_then(forced_lockdown);
+    let built = config.map(|config| config.get("CONFIG_SECURITY_LOCKDOWN_LSM"));
     match (shown, mode, built) {
-        (true, Some(mode), _) => {
-            let blocks = if mode == "confidentiality" {
-                "the tracing file system (hwlat, osnoise), reading kernel memory from BPF, firing SMIs through I/O ports"
-            } else {
-                "firing SMIs through I/O ports, writing MSRs"
-            };
-            Check::ok(Group::Privileges, name, mode).but(
-                State::Warning,
-                blocks,
-                "it cannot be lowered while the kernel runs: boot without lockdown= on the kernel's command line; where \
-                 Secure Boot brings it, turn that off in the firmware",
-            )
-        }
+        (true, Some(mode), _) => locked(
+            mode,
+            mode.to_owned(),
+            match forced {
+                Some((option, _)) => format!(
+                    "it cannot be lowered while the kernel runs, and this one is built with {option}=y: boot one that is \
+                     not"
+                ),
+                None => "it cannot be lowered while the kernel runs: boot without lockdown= on the kernel's command \
+                         line; where Secure Boot brings it, turn that off in the firmware"
+                    .to_owned(),
+            },
+        ),
         (true, None, _) => Check::ok(Group::Privileges, name, "none"),
+        (false, ..) if ports => Check::ok(
+            Group::Privileges,
+            name,
+            "none: it would have shut /dev/port, which opens",
+        ),
+        (false, ..) if let Some((option, mode)) = forced => locked(
+            mode,
+            format!("{mode} or stricter, for the kernel is built with {option}=y; it says which where securityfs is mounted"),
+            format!(
+                "boot a kernel built without {option}; mount -t securityfs securityfs /sys/kernel/security shows \
+                 the mode"
+            ),
+        ),
         (false, _, Some(Setting::Off)) => Check::ok(
             Group::Privileges,
             name,
@@ -146,33 +203,70 @@ mod tests {
 
     #[test]
     fn lacking_capabilities_are_named_with_what_they_block() {
-        let all = Capabilities::of([process::CAP_SYS_ADMIN, process::CAP_SYS_NICE]);
-        assert_eq!(capabilities(all).state, State::Ok);
+        let all = [
+            process::CAP_SYS_ADMIN,
+            process::CAP_SYS_NICE,
+            process::CAP_SYSLOG,
+            process::CAP_SYS_RAWIO,
+        ];
+        assert_eq!(capabilities(Capabilities::of(all)).state, State::Ok);
         let none = capabilities(Capabilities::of([]));
         assert_eq!(none.state, State::Missing);
         assert!(none.found.contains("CAP_BPF, CAP_PERFMON"), "{none:?}");
         assert!(none.blocks.contains("every detector"), "{none:?}");
         let spin = capabilities(Capabilities::of([process::CAP_BPF, process::CAP_PERFMON]));
-        assert!(spin.blocks.contains("spin needs neither"), "{spin:?}");
+        assert!(
+            spin.found.ends_with("CAP_SYSLOG, CAP_SYS_RAWIO"),
+            "{spin:?}"
+        );
+        assert!(
+            spin.blocks.contains("firing SMIs") && spin.blocks.ends_with("not the detector spin"),
+            "{spin:?}"
+        );
     }
 
     #[test]
     fn lockdown_is_claimed_only_where_it_was_seen() {
-        assert_eq!(lockdown(true, None, None).state, State::Ok);
-        assert_eq!(lockdown(false, None, Some(Setting::Off)).state, State::Ok);
-        assert_eq!(lockdown(false, None, None).state, State::Unknown);
+        assert_eq!(lockdown(true, None, None, false).state, State::Ok);
+        let without = Config::of_text("config", "");
+        let with = Config::of_text("config", "CONFIG_SECURITY_LOCKDOWN_LSM=y\n");
         assert_eq!(
-            lockdown(false, None, Some(Setting::BuiltIn)).state,
+            lockdown(false, None, Some(&without), false).state,
+            State::Ok
+        );
+        assert_eq!(lockdown(false, None, None, false).state, State::Unknown);
+        assert_eq!(
+            lockdown(false, None, Some(&with), false).state,
             State::Unknown
         );
-        let integrity = lockdown(true, Some("integrity"), None);
+        assert_eq!(lockdown(false, None, Some(&with), true).state, State::Ok);
+        let integrity = lockdown(true, Some("integrity"), None, false);
         assert_eq!(integrity.state, State::Warning);
         assert!(!integrity.blocks.contains("hwlat"), "{integrity:?}");
         assert!(
-            lockdown(true, Some("confidentiality"), None)
+            lockdown(true, Some("confidentiality"), None, false)
                 .blocks
                 .contains("hwlat")
         );
+    }
+
+    #[test]
+    fn a_lockdown_that_was_built_in_is_told_as_such() {
+        let forced = Config::of_text(
+            "config",
+            "CONFIG_SECURITY_LOCKDOWN_LSM=y\nCONFIG_LOCK_DOWN_KERNEL_FORCE_INTEGRITY=y\n",
+        );
+        let unseen = lockdown(false, None, Some(&forced), false);
+        assert_eq!(unseen.state, State::Warning);
+        assert!(
+            unseen.found.starts_with("integrity or stricter"),
+            "{unseen:?}"
+        );
+        let seen = lockdown(true, Some("integrity"), Some(&forced), false);
+        for check in [unseen, seen] {
+            assert!(check.remedy.contains("FORCE_INTEGRITY"), "{check:?}");
+            assert!(!check.remedy.contains("lockdown="), "{check:?}");
+        }
     }
 
     #[test]

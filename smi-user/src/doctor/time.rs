@@ -3,6 +3,7 @@
 use super::{Check, Facts, Group, State};
 use crate::kernel::{
     cpuinfo::CpuInfo,
+    cpus::CpuList,
     machine::{self, ClockSource, Frequency, IdleState},
 };
 
@@ -13,9 +14,18 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
     let is_virtual = facts.is_virtual();
     vec![
         clock(machine::clock_source().as_ref(), &facts.cpu),
-        idle(&machine::idle_states(0), is_virtual),
+        idle(&idle_states(), is_virtual),
         frequency(&machine::frequencies(), is_virtual),
     ]
+}
+
+/// Those of all CPUs: on hybrid ones they differ, and each can be turned off by itself.
+fn idle_states() -> Vec<IdleState> {
+    CpuList::possible()
+        .unwrap_or_default()
+        .iter()
+        .flat_map(machine::idle_states)
+        .collect()
 }
 
 fn clock(source: Option<&ClockSource>, cpu: &CpuInfo) -> Check {
@@ -44,8 +54,12 @@ fn clock(source: Option<&ClockSource>, cpu: &CpuInfo) -> Check {
             State::Warning,
             "the kernel trusts this TSC though it may change its rate or stop with the CPU: gaps that come with \
              frequency changes or idle states may be none",
-            "keep the frequency fixed and idle states shallow; in a virtual machine, pass on the host's TSC (QEMU: \
-             -cpu host,+invtsc)",
+            if cpu.has("hypervisor") {
+                "have the hypervisor pass on the host's TSC as invariant (QEMU with KVM: -cpu host,+invtsc; QEMU's own \
+                 emulation has none)"
+            } else {
+                "keep the frequency fixed and idle states shallow (smilat run --dma-latency 0)"
+            },
         ),
         "kvm-clock" | "hyperv_clocksource_tsc_page" => Check::ok(
             Group::Time,
@@ -109,8 +123,8 @@ fn idle(states: &[IdleState], is_virtual: bool) -> Check {
             "windows begin late by as much, and a CPU that wakes up may be slow at first: doubt short gaps at the \
              beginning of windows",
             format!(
-                "cpupower idle-set -D {} turns off those that take longer than {THRESHOLD_US} us, cpupower idle-set -E \
-                 all on again",
+                "smilat run --dma-latency {THRESHOLD_US} keeps the CPUs out of those that take longer while it runs; \
+                 cpupower idle-set -D {} turns them off, cpupower idle-set -E all on again",
                 THRESHOLD_US + 1
             ),
         )
@@ -196,6 +210,9 @@ mod tests {
         let doubtful = clock(Some(&tsc), &cpu("tsc constant_tsc"));
         assert_eq!(doubtful.state, State::Warning);
         assert!(doubtful.found.contains("nonstop_tsc"), "{doubtful:?}");
+        assert!(doubtful.remedy.contains("--dma-latency"), "{doubtful:?}");
+        let guest = clock(Some(&tsc), &cpu("tsc constant_tsc hypervisor"));
+        assert!(guest.remedy.contains("invtsc"), "{guest:?}");
         assert_eq!(clock(None, &good).state, State::Unknown);
     }
 
@@ -217,7 +234,10 @@ mod tests {
             latency_us,
             enabled,
         };
-        assert_eq!(idle(&[state(133, true)], false).state, State::Warning);
+        let deep = idle(&[state(133, true), state(2, true)], false);
+        assert_eq!(deep.state, State::Warning);
+        assert!(deep.found.contains("133 us"), "{deep:?}");
+        assert!(deep.remedy.contains("--dma-latency 10 "), "{deep:?}");
         assert_eq!(
             idle(&[state(2, true), state(133, false)], false).state,
             State::Ok

@@ -1,8 +1,9 @@
 //! Changes to the kernel's settings that are put back: each is written down before it is made, and undone at exit, on
 //! panic, or by the next start after a SIGKILL.
 //!
-//! The journal lies in `/run/smilat`, which no reboot survives, just as the settings themselves do not. A lock beside it
-//! keeps two smilats from changing the same settings; the kernel lets go of it when its holder dies.
+//! Each [`Area`] of settings has a journal and a lock of its own, so that one process may hold several of them. They lie
+//! in `/run/smilat`, which no reboot survives, just as the settings themselves do not. The lock keeps two smilats from
+//! changing the same settings; the kernel lets go of it when its holder dies.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -15,17 +16,62 @@ use thiserror::Error;
 
 use super::tracefs::{self, TracefsError};
 
-/// Where the journal and the lock lie.
-const FOLDER: &str = "/run/smilat";
+/// Where the journals and the locks lie.
+pub const FOLDER: &str = "/run/smilat";
+
+/// Settings that belong together: one process at a time changes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Area {
+    /// Of the kernel's tracers.
+    Tracing,
+    /// Of the CPUs' own counters.
+    Counters,
+}
+
+impl Area {
+    /// All of them.
+    const ALL: [Self; 2] = [Self::Tracing, Self::Counters];
+
+    /// What they are called.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tracing => "the kernel's tracing settings",
+            Self::Counters => "the settings of the CPUs' counters",
+        }
+    }
+
+    /// The file of the journal. That of tracing has the name it had when it was the only one, so that what an older
+    /// smilat left is found.
+    fn journal(self) -> &'static str {
+        match self {
+            Self::Tracing => "changes.json",
+            Self::Counters => "counters.json",
+        }
+    }
+
+    /// The file of the lock.
+    fn lock(self) -> &'static str {
+        match self {
+            Self::Tracing => "lock",
+            Self::Counters => "counters.lock",
+        }
+    }
+}
 
 /// Why settings could not be changed, or not be put back.
 #[derive(Debug, Error)]
 pub enum ChangeError {
     /// Another smilat has them.
     #[error(
-        "the kernel's tracing settings are in use by {0}; wait until it ends, or end it, and start again"
+        "{} are in use by {holder}; wait until it ends, or end it, and start again",
+        .area.name()
     )]
-    Held(String),
+    Held {
+        /// Which.
+        area: Area,
+        /// By whom, in words.
+        holder: String,
+    },
     /// A setting could not be read or written.
     #[error(transparent)]
     Setting(#[from] TracefsError),
@@ -74,6 +120,7 @@ struct Journal {
 /// The changes of this process. Dropping it puts everything back.
 #[derive(Debug)]
 pub struct Changes {
+    area: Area,
     journal: Journal,
     folder: PathBuf,
     /// Held for as long as anything is changed.
@@ -81,33 +128,38 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Takes the lock and first puts back what a killed process left.
+    /// Takes the lock of `area` and first puts back what a killed process left of it.
     ///
     /// `purpose` tells others what this process is doing. Also returns what was put back.
     ///
     /// # Errors
     /// When another process holds the settings, or what was left cannot be put back.
-    pub fn begin(purpose: &str) -> Result<(Self, Vec<String>), ChangeError> {
-        Self::begin_in(Path::new(FOLDER), purpose)
+    pub fn begin(area: Area, purpose: &str) -> Result<(Self, Vec<String>), ChangeError> {
+        Self::begin_in(Path::new(FOLDER), area, purpose)
     }
 
-    fn begin_in(folder: &Path, purpose: &str) -> Result<(Self, Vec<String>), ChangeError> {
+    pub(crate) fn begin_in(
+        folder: &Path,
+        area: Area,
+        purpose: &str,
+    ) -> Result<(Self, Vec<String>), ChangeError> {
         let failed = |source| ChangeError::Journal {
             path: folder.to_owned(),
             source,
         };
         fs::create_dir_all(folder).map_err(failed)?;
-        let lock = File::create(folder.join("lock")).map_err(failed)?;
-        let left = read_journal(folder)?;
+        let lock = File::create(folder.join(area.lock())).map_err(failed)?;
+        let left = read_journal(folder, area)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let holder = left.map_or_else(|| "another smilat".to_owned(), |j| j.holder);
-                return Err(ChangeError::Held(holder));
+                return Err(ChangeError::Held { area, holder });
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         let mut changes = Self {
+            area,
             journal: left.unwrap_or_else(|| Journal {
                 holder: String::new(),
                 changes: Vec::new(),
@@ -199,9 +251,9 @@ impl Changes {
 
     /// Writes the journal so that a kill at any moment leaves the old one or the new one.
     fn save(&self) -> Result<(), ChangeError> {
-        let path = journal_path(&self.folder);
+        let path = self.folder.join(self.area.journal());
         let save = || {
-            let new = self.folder.join("changes.new");
+            let new = path.with_extension("new");
             let text = serde_json::to_vec(&self.journal).map_err(io::Error::other)?;
             fs::write(&new, text)?;
             fs::rename(&new, &path)
@@ -219,7 +271,7 @@ impl Drop for Changes {
             Ok(_) => {
                 // Nothing is changed any more. A journal that stays all the same is empty and harms nobody, and the
                 // lock ends with this process at the latest.
-                let _removed = fs::remove_file(journal_path(&self.folder));
+                let _removed = fs::remove_file(self.folder.join(self.area.journal()));
                 let _unlocked = self.lock.unlock();
             }
             Err(error) => log::error!(
@@ -254,12 +306,55 @@ impl Change {
     }
 }
 
-fn journal_path(folder: &Path) -> PathBuf {
-    folder.join("changes.json")
+/// Puts back what killed processes left, in every area; says what was put back, and what failed beside it. `purpose` tells
+/// others what this process is doing meanwhile.
+pub fn restore(purpose: &str) -> (Vec<String>, Vec<ChangeError>) {
+    restore_in(Path::new(FOLDER), purpose)
 }
 
-fn read_journal(folder: &Path) -> Result<Option<Journal>, ChangeError> {
-    let path = journal_path(folder);
+fn restore_in(folder: &Path, purpose: &str) -> (Vec<String>, Vec<ChangeError>) {
+    let mut all = Vec::new();
+    let mut failures = Vec::new();
+    for area in Area::ALL {
+        match Changes::begin_in(folder, area, purpose) {
+            Ok((_changes, put_back)) => all.extend(put_back),
+            Err(error) => failures.push(error),
+        }
+    }
+    (all, failures)
+}
+
+/// The same at the start of a run: only where something was left, and nobody is at work on it.
+pub fn restore_left() -> (Vec<String>, Vec<ChangeError>) {
+    restore_left_in(Path::new(FOLDER))
+}
+
+fn restore_left_in(folder: &Path) -> (Vec<String>, Vec<ChangeError>) {
+    let mut all = Vec::new();
+    let mut failures = Vec::new();
+    for area in Area::ALL {
+        let left = match read_journal(folder, area) {
+            Ok(journal) => journal.is_some_and(|journal| !journal.changes.is_empty()),
+            Err(error) => {
+                failures.push(error);
+                false
+            }
+        };
+        if !left {
+            continue;
+        }
+        match Changes::begin_in(folder, area, "putting back what was left") {
+            Ok((_changes, put_back)) => all.extend(put_back),
+            // It is at work, and puts back what it changed itself.
+            Err(ChangeError::Held { .. }) => {}
+            Err(error) => failures.push(error),
+        }
+    }
+    (all, failures)
+}
+
+fn read_journal(folder: &Path, area: Area) -> Result<Option<Journal>, ChangeError> {
+    let path = folder.join(area.journal());
     let failed = |source| ChangeError::Journal {
         path: path.clone(),
         source,
@@ -294,8 +389,94 @@ mod tests {
         }
 
         fn begin(&self) -> Result<(Changes, Vec<String>), ChangeError> {
-            Changes::begin_in(&self.path("run"), "a test")
+            self.begin_area(Area::Tracing)
         }
+
+        fn begin_area(&self, area: Area) -> Result<(Changes, Vec<String>), ChangeError> {
+            Changes::begin_in(&self.path("run"), area, "a test")
+        }
+
+        fn thresh(&self) -> String {
+            fs::read_to_string(self.path("thresh")).expect("read")
+        }
+    }
+
+    /// A kill runs no destructor; the kernel closes the lock.
+    fn kill(changes: Changes) {
+        let killed = std::mem::ManuallyDrop::new(changes);
+        // SAFETY: the value is not used again.
+        drop(unsafe { std::ptr::read(&raw const killed.lock) });
+    }
+
+    #[test]
+    fn one_process_may_hold_several_areas() {
+        let machine = Machine::new();
+        let (mut tracing, _) = machine.begin().expect("begin");
+        let (mut counters, _) = machine.begin_area(Area::Counters).expect("both");
+        tracing.set(machine.path("thresh"), "10").expect("set");
+        counters.set(machine.path("mode"), "none").expect("set");
+        let error = machine.begin_area(Area::Counters).expect_err("held");
+        assert!(error.to_string().contains("the CPUs' counters"), "{error}");
+        drop(counters);
+        let mode = fs::read_to_string(machine.path("mode")).expect("read");
+        assert_eq!(
+            (mode.as_str(), machine.thresh().as_str()),
+            ("round-robin", "10")
+        );
+    }
+
+    #[test]
+    fn what_was_left_in_any_area_is_put_back_unless_its_holder_lives() {
+        let machine = Machine::new();
+        let run = machine.path("run");
+        assert!(restore_left_in(&run).0.is_empty() && !run.exists());
+        let (mut left, _) = machine.begin_area(Area::Counters).expect("begin");
+        left.set(machine.path("mode"), "none").expect("set");
+        kill(left);
+        let (mut alive, _) = machine.begin().expect("begin");
+        alive.set(machine.path("thresh"), "10").expect("set");
+        let (put_back, failures) = restore_left_in(&run);
+        assert!(
+            put_back.len() == 1 && failures.is_empty(),
+            "{put_back:?} {failures:?}"
+        );
+        assert!(
+            put_back[0].contains("mode is \"round-robin\" again"),
+            "{put_back:?}"
+        );
+        assert_eq!(machine.thresh(), "10");
+        // To who asks for it by hand, it is told.
+        let (put_back, failures) = restore_in(&run, "smilat restore");
+        assert!(put_back.is_empty(), "{put_back:?}");
+        assert!(
+            matches!(
+                failures[..],
+                [ChangeError::Held {
+                    area: Area::Tracing,
+                    ..
+                }]
+            ),
+            "{failures:?}"
+        );
+        drop(alive);
+        assert_eq!(machine.thresh(), "0");
+    }
+
+    #[test]
+    fn a_journal_from_before_there_were_areas_is_put_back() {
+        let machine = Machine::new();
+        fs::create_dir(machine.path("run")).expect("folder");
+        let journal = serde_json::json!({
+            "holder": "process 1 (hwlat detector)",
+            "changes": [{"wrote": {"path": machine.path("thresh"), "undo": "7"}}],
+        });
+        fs::write(machine.path("run/changes.json"), journal.to_string()).expect("write");
+        let (put_back, failures) = restore_in(&machine.path("run"), "smilat restore");
+        assert!(
+            put_back.len() == 1 && failures.is_empty(),
+            "{put_back:?} {failures:?}"
+        );
+        assert_eq!(machine.thresh(), "7");
     }
 
     #[test]
@@ -330,10 +511,7 @@ mod tests {
         let machine = Machine::new();
         let (mut changes, _) = machine.begin().expect("begin");
         changes.set(machine.path("thresh"), "10").expect("set");
-        // A kill runs no destructor; the kernel closes the lock.
-        let killed = std::mem::ManuallyDrop::new(changes);
-        // SAFETY: the value is not used again.
-        drop(unsafe { std::ptr::read(&raw const killed.lock) });
+        kill(changes);
         let (_next, put_back) = machine.begin().expect("begin");
         assert_eq!(put_back.len(), 1, "{put_back:?}");
         let thresh = fs::read_to_string(machine.path("thresh")).expect("read");

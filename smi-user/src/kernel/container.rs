@@ -6,6 +6,9 @@ use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 /// on every kernel.
 const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 const FIRST_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+/// The same of mounts (`MNT_NS_INIT_INO` in `include/uapi/linux/nsfs.h`), on kernels that have it. On others no namespace
+/// of mounts has this number: theirs begin at `PROC_DYNAMIC_FIRST`, `0xF000_0000`.
+const FIRST_MOUNT_NAMESPACE: u64 = 0xEFFF_FFF8;
 
 /// Files that container managers leave inside: Docker, Podman, systemd.
 const MARKS: [&str; 3] = [
@@ -31,11 +34,17 @@ pub fn sign() -> Option<String> {
     judge(&Signs {
         pid_namespace: number("/proc/self/ns/pid"),
         user_namespace: number("/proc/self/ns/user"),
-        mounts_of_init: mounts("1")
-            .zip(mounts("self"))
-            .map(|(init, own)| init == own),
+        mounts_of_init: mounts_of_init(mounts("1"), mounts("self")),
         mark: MARKS.into_iter().find(|mark| Path::new(mark).exists()),
     })
+}
+
+/// Whether both see the same files; not every process may ask for those of process 1.
+fn mounts_of_init(init: Option<u64>, own: Option<u64>) -> Option<bool> {
+    if own == Some(FIRST_MOUNT_NAMESPACE) {
+        return Some(true);
+    }
+    init.zip(own).map(|(init, own)| init == own)
 }
 
 fn judge(signs: &Signs) -> Option<String> {
@@ -85,6 +94,15 @@ mod tests {
         };
         assert_eq!(judge(&service), None);
         assert_eq!(judge(&Signs::default()), None);
+    }
+
+    #[test]
+    fn the_first_namespace_of_mounts_is_known_without_asking_for_that_of_process_1() {
+        assert_eq!(mounts_of_init(None, Some(4_026_531_832)), Some(true));
+        assert_eq!(mounts_of_init(None, Some(4_026_532_200)), None);
+        assert_eq!(mounts_of_init(None, None), None);
+        let known = mounts_of_init(Some(4_026_532_200), Some(4_026_532_201));
+        assert_eq!(known, Some(false));
     }
 
     #[test]

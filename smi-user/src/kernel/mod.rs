@@ -8,6 +8,7 @@ pub mod container;
 pub mod cpuid;
 pub mod cpuinfo;
 pub mod cpus;
+pub mod dma_latency;
 pub mod fadt;
 pub mod kallsyms;
 pub mod kconfig;

@@ -1,7 +1,8 @@
 //! Perf events (`perf_event_open(2)`): those that run BPF programs, a timer of a thread and a breakpoint in the kernel,
-//! and those that count ([`count`]).
+//! and those that count ([`count`], [`group`]).
 
 pub mod count;
+pub mod group;
 
 use std::{
     io,
@@ -121,7 +122,7 @@ fn open(
     cpu: i32,
     program: BorrowedFd<'_>,
 ) -> Result<OwnedFd, PerfError> {
-    let event = open_event(attr, thread, cpu)?;
+    let event = open_event(attr, thread, cpu, None)?;
     // SAFETY: both descriptors are open.
     if unsafe { libc::ioctl(event.as_raw_fd(), SET_BPF, program.as_raw_fd()) } < 0 {
         return Err(failed("PERF_EVENT_IOC_SET_BPF"));
@@ -129,9 +130,14 @@ fn open(
     Ok(event)
 }
 
-/// Opens an event.
-fn open_event(attr: &Attr, thread: libc::pid_t, cpu: i32) -> Result<OwnedFd, PerfError> {
-    let no_group = -1;
+/// Opens an event, to count together with `leader` if there is one.
+fn open_event(
+    attr: &Attr,
+    thread: libc::pid_t,
+    cpu: i32,
+    leader: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd, PerfError> {
+    let group = leader.map_or(-1, |leader| leader.as_raw_fd());
     // SAFETY: `attr` has the layout and size it claims; the kernel only reads it.
     let fd = unsafe {
         libc::syscall(
@@ -139,7 +145,7 @@ fn open_event(attr: &Attr, thread: libc::pid_t, cpu: i32) -> Result<OwnedFd, Per
             std::ptr::from_ref(attr),
             thread,
             cpu,
-            no_group,
+            group,
             PERF_FLAG_FD_CLOEXEC,
         )
     };

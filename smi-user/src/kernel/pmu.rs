@@ -8,7 +8,8 @@ use std::{
 
 use thiserror::Error;
 
-const DEVICES: &str = "/sys/bus/event_source/devices";
+/// Where the kernel lists its PMUs.
+pub const DEVICES: &str = "/sys/bus/event_source/devices";
 
 /// The names of all PMUs, sorted.
 ///
@@ -76,7 +77,12 @@ pub struct Pmu(PathBuf);
 impl Pmu {
     /// The PMU of that name; `None` where there is none.
     pub fn find(name: &str) -> Option<Self> {
-        let folder = Path::new(DEVICES).join(name);
+        Self::find_in(Path::new(DEVICES), name)
+    }
+
+    /// The same among the PMUs that `devices` lists.
+    pub fn find_in(devices: &Path, name: &str) -> Option<Self> {
+        let folder = devices.join(name);
         folder.is_dir().then_some(Self(folder))
     }
 

@@ -4,8 +4,12 @@ use std::fs;
 
 /// The capabilities smilat uses, with their bit (`include/uapi/linux/capability.h`).
 pub const CAP_SYS_ADMIN: (u32, &str) = (21, "CAP_SYS_ADMIN");
+/// For I/O ports and model-specific registers.
+pub const CAP_SYS_RAWIO: (u32, &str) = (17, "CAP_SYS_RAWIO");
 /// For a real-time priority.
 pub const CAP_SYS_NICE: (u32, &str) = (23, "CAP_SYS_NICE");
+/// For the addresses of the kernel's functions.
+pub const CAP_SYSLOG: (u32, &str) = (34, "CAP_SYSLOG");
 /// For perf events of the kernel.
 pub const CAP_PERFMON: (u32, &str) = (38, "CAP_PERFMON");
 /// For BPF.
@@ -40,10 +44,11 @@ impl Capabilities {
         u64::from_str_radix(hex.trim(), 16).ok().map(Self)
     }
 
-    /// Whether `capability` is there, or `CAP_SYS_ADMIN`, which stands in for it.
+    /// Whether `capability` is there, or `CAP_SYS_ADMIN`, where that stands in for it (`bpf_capable` and
+    /// `perfmon_capable` in `include/linux/capability.h`).
     pub fn has(self, capability: (u32, &str)) -> bool {
         let bit = |(bit, _)| self.0 >> bit & 1 == 1;
-        bit(capability) || (capability != CAP_SYS_NICE && bit(CAP_SYS_ADMIN))
+        bit(capability) || ([CAP_BPF, CAP_PERFMON].contains(&capability) && bit(CAP_SYS_ADMIN))
     }
 }
 
@@ -78,11 +83,13 @@ mod tests {
     }
 
     #[test]
-    fn sys_admin_stands_in_for_bpf_and_perfmon_but_not_for_nice() {
+    fn sys_admin_stands_in_for_bpf_and_perfmon_only() {
         let capabilities = Capabilities::of([CAP_SYS_ADMIN]);
         assert!(capabilities.has(CAP_BPF));
         assert!(capabilities.has(CAP_PERFMON));
-        assert!(!capabilities.has(CAP_SYS_NICE));
+        for other in [CAP_SYS_NICE, CAP_SYSLOG, CAP_SYS_RAWIO] {
+            assert!(!capabilities.has(other), "{other:?}");
+        }
     }
 
     #[test]

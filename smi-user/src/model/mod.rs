@@ -1,10 +1,12 @@
 //! Plain data: what was counted, and what follows from it by arithmetic alone.
 
 mod cause;
+mod cost;
 mod histogram;
 mod snapshot;
 
 pub use cause::{Attribution, Cause, CauseStats, CounterInfo, Proof, SmiCounts, StealCounts};
+pub use cost::SmiCost;
 pub use histogram::{Bucket, Histogram};
 pub use snapshot::{
     CpuSnapshot, DetectorInfo, Gap, GapKind, GapStats, Interval, RecordCounts, SCHEMA_VERSION,

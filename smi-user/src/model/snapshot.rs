@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Attribution, Cause, CauseStats, Histogram, SmiCounts, StealCounts};
+use super::{Attribution, Cause, CauseStats, Histogram, SmiCost, SmiCounts, StealCounts};
 use crate::settings::Mode;
 
 /// Version of the snapshot's JSON; raised when a field changes its meaning or goes away.
@@ -105,6 +105,9 @@ pub struct CpuSnapshot {
     pub smis: Option<SmiCounts>,
     /// Steal; `None` where nothing tells it.
     pub steal: Option<StealCounts>,
+    /// What SMIs cost it; only with `--smi-cost`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smi_cost: Option<SmiCost>,
 }
 
 /// Windows since start. One that is under way is not yet counted.

@@ -1,6 +1,7 @@
 //! Renders snapshots and outcomes. Nothing here knows where a snapshot came from.
 
 mod bars;
+mod cost;
 pub mod doctor;
 mod fire;
 mod ndjson;

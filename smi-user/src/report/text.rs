@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{Report, bars};
+use super::{Report, bars, cost};
 use crate::{
     model::{CpuSnapshot, Gap, GapKind, Interval, Proof, Snapshot},
     units::show_ns,
@@ -159,6 +159,15 @@ impl Text {
                     "single gaps not passed on: {limited} above --max-gap-records, {lost} for lack of room; all are counted above"
                 ),
             );
+        }
+        let costs: Vec<_> = snapshot
+            .cpus
+            .iter()
+            .filter_map(|cpu| Some((cpu.cpu, cpu.smi_cost?)))
+            .collect();
+        for (place, row) in cost::table(&costs).iter().enumerate() {
+            let gap = if place == 0 { "\n" } else { "" };
+            line(&mut text, &format!("{gap}{row}"));
         }
         if let Some(limit) = self.hardlimit_ns {
             let limit = show_ns(limit as f64);

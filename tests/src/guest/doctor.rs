@@ -4,7 +4,29 @@ use std::fs;
 
 use smi_user::doctor::{Check, Examination, State};
 
-use crate::{output, smilat, stderr};
+use crate::{output, recorded, smilat, stderr};
+
+/// What is on record, by the kernel's version and whether it is Debian's with `PREEMPT_RT`.
+const RECORDS: [(&str, bool, &str, &str); 3] = [
+    (
+        "6.1.",
+        false,
+        "doctor-6.1",
+        include_str!("snapshots/doctor-6.1.txt"),
+    ),
+    (
+        "6.1.",
+        true,
+        "doctor-6.1-rt",
+        include_str!("snapshots/doctor-6.1-rt.txt"),
+    ),
+    (
+        "6.12.",
+        true,
+        "doctor-6.12-rt",
+        include_str!("snapshots/doctor-6.12-rt.txt"),
+    ),
+];
 
 fn examination() -> Examination {
     let told = output(smilat().args(["doctor", "--json"]));
@@ -50,9 +72,28 @@ fn what_all_have(found: &Examination) {
     assert!(hypervisor.found.contains("TCGTCGTCGTCG"), "{hypervisor:?}");
     let clock = check(found, "clock source");
     assert!(clock.found.starts_with("tsc"), "{clock:?}");
-    // The initramfs holds no configuration.
     let config = check(found, "configuration");
-    assert_eq!(config.state, State::Unknown, "{config:?}");
+    assert_eq!(config.state, State::Ok, "{config:?}");
+    assert!(config.found.contains("/boot/config-"), "{config:?}");
+}
+
+/// Every line, word by word.
+pub(super) fn doctor_says_of_each_kernel_what_is_on_record() {
+    let found = examination();
+    let release = &found.kernel;
+    let (_, _, name, record) = RECORDS
+        .into_iter()
+        .find(|(version, rt, ..)| release.starts_with(version) && release.contains("-rt-") == *rt)
+        .unwrap_or_else(|| panic!("nothing is on record of {release}; see RECORDS"));
+    let text = recorded::text(&found);
+    for line in text.lines() {
+        println!("SNAPSHOT {name} {line}");
+    }
+    if let Some(difference) = recorded::difference(record, &text) {
+        panic!(
+            "it says something else than {name}.txt; if that is right, --update-snapshots writes it there:\n{difference}"
+        );
+    }
 }
 
 pub(super) fn doctor_tells_a_stock_kernel_how_to_get_what_it_lacks() {

@@ -7,6 +7,7 @@ mod image;
 mod packages;
 mod peers;
 mod qemu;
+mod snapshots;
 mod verdict;
 
 use std::{
@@ -23,6 +24,7 @@ use self::{
     image::Initramfs,
     packages::{KernelFiles, Qemu},
     qemu::{End, Machine, Profile},
+    snapshots::Snapshots,
     verdict::Tally,
 };
 use crate::{ebpf, sh};
@@ -147,10 +149,26 @@ fn shell(kernel: Kernel) -> Result<()> {
     .attend()
 }
 
+/// What of the project's files is written anew.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Update {
+    /// `docs/accuracy.md`.
+    pub(crate) docs: bool,
+    /// What `smilat doctor` says of known machines.
+    pub(crate) snapshots: bool,
+}
+
+/// What machines said besides verdicts.
+#[derive(Default)]
+struct Said {
+    tables: Tables,
+    snapshots: Snapshots,
+}
+
 /// Boots one machine after the other and has it run those tests whose name contains `only`. All that fails is told at
 /// the end.
-pub(crate) fn test(only: Option<&str>, kernel: Option<Kernel>, update_docs: bool) -> Result<()> {
-    let mut tables = Tables::default();
+pub(crate) fn test(only: Option<&str>, kernel: Option<Kernel>, update: Update) -> Result<()> {
+    let mut said = Said::default();
     let programs = Programs::build()?;
     let qemu = Qemu::find()?;
     let mut failures = Vec::new();
@@ -161,7 +179,7 @@ pub(crate) fn test(only: Option<&str>, kernel: Option<Kernel>, update_docs: bool
         }
         let name = format!("{}/{}", bench.kernel.name(), bench.set);
         let began = Instant::now();
-        match run(bench, &programs, &qemu, only, &mut tables) {
+        match run(bench, &programs, &qemu, only, &mut said) {
             Ok(tally) => {
                 println!(
                     "vm {name}: {tally} in {:.1} s",
@@ -177,14 +195,16 @@ pub(crate) fn test(only: Option<&str>, kernel: Option<Kernel>, update_docs: bool
     }
     // A document of some of the machines, or of some of the detectors, would be half a document.
     let whole = failures.is_empty() && kernel.is_none();
-    tables.write(update_docs && whole)?;
+    said.tables.write(update.docs && whole)?;
+    // Each is one machine's, and a snapshot that differs is itself a failure.
+    said.snapshots.write(update.snapshots)?;
     ensure!(
         failures.is_empty(),
         "failed in virtual machines: {}",
         failures.join(", ")
     );
     ensure!(
-        whole || !update_docs,
+        whole || !update.docs,
         "docs/accuracy.md is as it was: it needs all machines"
     );
     ensure!(
@@ -200,7 +220,7 @@ fn run(
     programs: &Programs,
     qemu: &Qemu,
     only: Option<&str>,
-    tables: &mut Tables,
+    said: &mut Said,
 ) -> Result<Tally> {
     let name = bench.kernel.name();
     let files = packages::kernel(bench.kernel.pattern())?;
@@ -225,7 +245,8 @@ fn run(
     };
     let mut tally = Tally::default();
     let end = machine.run(LIMIT, |line| {
-        tables.line(line);
+        said.tables.line(line);
+        said.snapshots.line(line);
         if tally.line(line) {
             println!("vm {name}/{}: {line}", bench.set);
         }
@@ -291,7 +312,7 @@ impl Programs {
         let read =
             |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
         let mut initramfs = Initramfs::default();
-        for folder in ["bin", "dev", "modules", "proc", "sys", "tmp"] {
+        for folder in ["bin", "boot", "dev", "modules", "proc", "sys", "tmp"] {
             initramfs.folder(folder);
         }
         initramfs.file("init", &read(&self.guest)?);
@@ -304,6 +325,10 @@ impl Programs {
                 .context("a module without a name")?;
             initramfs.file(&format!("modules/{name}"), &read(module)?);
         }
+        // Where Debian has it.
+        let config = kernel.config.file_name().and_then(|name| name.to_str());
+        let config = config.context("a configuration without a name")?;
+        initramfs.file(&format!("boot/{config}"), &read(&kernel.config)?);
         for tree in trees {
             initramfs.tree(tree)?;
         }

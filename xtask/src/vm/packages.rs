@@ -15,7 +15,7 @@ use crate::sh;
 /// Oldest QEMU these machines were tried with.
 const QEMU_MAJOR: u32 = 7;
 
-/// Modules the guest loads. A kernel in the cache that lacks one is unpacked again.
+/// Modules the guest loads. A kernel in the cache that lacks one, or its configuration, is unpacked again.
 const MODULES: [&str; 1] = ["msr"];
 
 /// QEMU, wherever it came from.
@@ -31,6 +31,8 @@ pub(super) struct KernelFiles {
     pub(super) vmlinux: PathBuf,
     /// Modules for the guest, uncompressed.
     pub(super) modules: Vec<PathBuf>,
+    /// The options it was built with; the name, `config-` and its release, is that of the file in the package's `/boot`.
+    pub(super) config: PathBuf,
 }
 
 impl Qemu {
@@ -109,39 +111,56 @@ impl Qemu {
 pub(super) fn kernel(pattern: &str) -> Result<KernelFiles> {
     let package = newest(pattern)?;
     let dir = cache()?.join("kernels").join(&package);
-    let files = KernelFiles {
-        vmlinux: dir.join("vmlinux"),
-        modules: MODULES
-            .iter()
-            .map(|module| dir.join(format!("{module}.ko")))
-            .collect(),
-    };
-    if dir.is_dir() && !files.modules.iter().all(|module| module.is_file()) {
+    let modules: Vec<PathBuf> = MODULES
+        .iter()
+        .map(|module| dir.join(format!("{module}.ko")))
+        .collect();
+    let has_all = || modules.iter().all(|module| module.is_file()) && find(&dir, CONFIG).is_ok();
+    if dir.is_dir() && !has_all() {
         fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     }
     once(&dir, |dir| unpack_kernel(&package, dir))?;
-    Ok(files)
+    Ok(KernelFiles {
+        vmlinux: dir.join("vmlinux"),
+        config: find(&dir, CONFIG)?,
+        modules,
+    })
+}
+
+/// How the name of a kernel's configuration begins.
+const CONFIG: &str = "config-";
+
+/// The file below `dir` whose name begins with `start`.
+fn find(dir: &Path, start: &str) -> Result<PathBuf> {
+    let mut found = Vec::new();
+    walk(dir, &mut found)?;
+    found
+        .into_iter()
+        .find(|path| {
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.starts_with(start))
+        })
+        .with_context(|| format!("{} holds no {start}", dir.display()))
 }
 
 fn unpack_kernel(package: &str, dir: &Path) -> Result<()> {
     let debs = download(&[package.to_owned()], dir)?;
     let deb = debs.first().context("nothing was downloaded")?;
-    let mut wanted = vec!["./boot/vmlinuz-*".to_owned()];
+    let mut wanted = vec!["./boot/vmlinuz-*".to_owned(), format!("./boot/{CONFIG}*")];
     wanted.extend(MODULES.iter().map(|module| format!("*/{module}.ko*")));
     let tree = dir.join("tree");
     extract(deb, &tree, &wanted)?;
-    let mut found = Vec::new();
-    walk(&tree, &mut found)?;
-    let path_of = |start: &str| {
-        found
-            .iter()
-            .find(|path| {
-                path.file_name()
-                    .and_then(|name| name.to_str())
-                    .is_some_and(|name| name.starts_with(start))
-            })
-            .with_context(|| format!("{package} has no {start}"))
-    };
+    let path_of = |start: &str| find(&tree, start).with_context(|| format!("in {package}"));
+    let config = path_of(CONFIG)?;
+    fs::copy(
+        &config,
+        dir.join(
+            config
+                .file_name()
+                .context("a configuration without a name")?,
+        ),
+    )?;
     let bzimage = fs::read(path_of("vmlinuz-")?)?;
     let vmlinux = image::vmlinux(&bzimage).with_context(|| format!("the kernel of {package}"))?;
     fs::write(dir.join("vmlinux"), vmlinux)?;

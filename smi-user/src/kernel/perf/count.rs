@@ -49,7 +49,7 @@ impl CpuCount {
         let any_thread = -1;
         let cpu = i32::try_from(cpu).unwrap_or(i32::MAX);
         Ok(Self {
-            event: open_event(&attr, any_thread, cpu)?.into(),
+            event: open_event(&attr, any_thread, cpu, None)?.into(),
         })
     }
 
