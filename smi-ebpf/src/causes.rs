@@ -11,15 +11,29 @@ use aya_ebpf::{
 };
 use smi_common::{CauseCounts, Moves, Sources};
 
-use crate::{maps::SOURCES, memory::read, record};
+use crate::{
+    maps::SOURCES,
+    memory::read,
+    record,
+    spin::{Clock, Kernel},
+};
 
 /// The SMI counter of each CPU, by its number.
 #[map]
 static SMI_EVENTS: PerfEventArray<()> = PerfEventArray::new(0);
 
-/// Runs of NMI handlers on each CPU.
+/// NMIs on each CPU.
 #[map]
-static NMIS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+static NMIS: PerCpuArray<Nmis> = PerCpuArray::with_max_entries(1, 0);
+
+/// NMIs as far as they are known.
+#[repr(C)]
+struct Nmis {
+    /// How often handlers ran.
+    runs: u64,
+    /// When the last one ended.
+    last_ns: u64,
+}
 
 /// The readings before, of each CPU.
 #[map]
@@ -46,6 +60,8 @@ pub struct Since {
     pub smis: u64,
     /// Runs of NMI handlers.
     pub nmis: u64,
+    /// When the last of them ended.
+    nmi_last_ns: u64,
     /// Steal.
     pub steal_ns: u64,
     /// The SMI counter itself; 0 when it was not read.
@@ -55,25 +71,31 @@ pub struct Since {
 }
 
 impl Since {
-    /// Whether anything moved.
+    /// Leaves what did not happen from `begin_ns` to `end_ns` to the reading that follows, where that can be told: of NMIs
+    /// by when the last one was, of the others by how long it took to get here. What moved in that time made it as long as
+    /// itself.
     #[inline(always)]
-    pub fn moved(&self) -> bool {
-        self.smis | self.nmis | self.steal_ns > 0
-    }
-
-    /// Nothing of it belongs here: leaves it to the reading that follows.
-    #[inline(always)]
-    pub fn leave(&mut self) {
-        if let Some(before) = BEFORE.get_ptr_mut(0) {
-            // SAFETY: as in `since`.
-            let before = unsafe { &mut *before };
-            before.smis -= self.smis;
-            before.nmis -= self.nmis;
-            before.steal_ns -= self.steal_ns;
+    pub fn keep_within<C: Clock>(&mut self, begin_ns: u64, end_ns: u64) {
+        if self.nmis | self.smis | self.steal_ns == 0 {
+            return;
         }
-        self.smis = 0;
-        self.nmis = 0;
-        self.steal_ns = 0;
+        let Some(before) = BEFORE.get_ptr_mut(0) else {
+            return;
+        };
+        // SAFETY: as in `since`.
+        let before = unsafe { &mut *before };
+        if self.nmi_last_ns > end_ns {
+            before.nmis -= self.nmis;
+        }
+        if self.nmi_last_ns > end_ns || self.nmi_last_ns < begin_ns {
+            self.nmis = 0;
+        }
+        if C::now().saturating_sub(end_ns) > end_ns.saturating_sub(begin_ns) {
+            before.smis -= self.smis;
+            before.steal_ns -= self.steal_ns;
+            self.smis = 0;
+            self.steal_ns = 0;
+        }
     }
 
     /// Adds it to what is counted, across a gap or not.
@@ -100,7 +122,9 @@ impl Since {
 pub fn nmi() {
     if let Some(nmis) = NMIS.get_ptr_mut(0) {
         // SAFETY: a value of this CPU, changed only here, and NMIs do not nest.
-        unsafe { *nmis += 1 };
+        let nmis = unsafe { &mut *nmis };
+        nmis.runs += 1;
+        nmis.last_ns = Kernel::now();
     }
 }
 
@@ -155,9 +179,10 @@ pub fn since() -> Option<Since> {
         && sources.nmi == 1
     {
         if comparable {
-            since.nmis = nmis.wrapping_sub(before.nmis);
+            since.nmis = nmis.runs.wrapping_sub(before.nmis);
+            since.nmi_last_ns = nmis.last_ns;
         }
-        before.nmis = *nmis;
+        before.nmis = nmis.runs;
     }
     if sources.steal == 1 {
         let known = before.steal_at > 0;

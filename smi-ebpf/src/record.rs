@@ -12,7 +12,7 @@ use smi_common::{CpuStats, GapRecord, Knobs, buckets, cause};
 use crate::{
     causes,
     maps::{CPU_STATS, GAPS, KNOBS},
-    spin::{Clock, Kernel},
+    spin::Kernel,
 };
 
 /// `BPF_RB_NO_WAKEUP`: user space fetches on its own schedule, so no gap costs a wake-up.
@@ -49,9 +49,8 @@ pub fn change(change: impl FnOnce(&mut CpuStats)) {
 
 /// Records `gap` on this CPU, with what is proven of its cause. The caller has applied the threshold.
 ///
-/// What moved may have done so between the gap and the reading of the counters. It would have made that time as long as
-/// itself, so nothing is put down to a gap that was shorter than that; unless `is_window` is 1, as the record stands for a
-/// whole window.
+/// What moved may have done so between the gap and the reading of the counters, and is left to the next gap then as far as
+/// that can be told; unless `is_window` is 1, as the record stands for a whole window.
 ///
 /// A global function: the verifier checks it once by itself, instead of again on each of the many paths that lead here.
 /// Returns 0; the verifier wants global functions to return a number.
@@ -67,9 +66,9 @@ pub unsafe extern "C" fn record_gap(gap: *const GapRecord, is_window: u64) -> u6
     };
     let Some(knobs) = knobs() else { return 0 };
     let mut since = causes::since().unwrap_or_default();
-    if is_window == 0 && since.moved() && Kernel::now().saturating_sub(gap.end_ns) > gap.duration_ns
-    {
-        since.leave();
+    if is_window == 0 {
+        let begin_ns = gap.end_ns.saturating_sub(gap.duration_ns);
+        since.keep_within::<Kernel>(begin_ns, gap.end_ns);
     }
     let proven = cause::proven(gap.duration_ns, since.smis, since.nmis, since.steal_ns);
     let gap = GapRecord {

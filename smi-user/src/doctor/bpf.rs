@@ -29,6 +29,8 @@ pub(super) struct Probed {
     turns: Outcome,
     /// osnoise's programs.
     osnoise: Outcome,
+    /// The program that counts NMIs.
+    nmi: Outcome,
     /// hwlat's program, at a breakpoint in the kernel; the refusal with what would help.
     breakpoint: Option<Result<(), (String, &'static str)>>,
 }
@@ -69,10 +71,12 @@ pub(super) fn probe(capabilities: Capabilities) -> Probed {
         "osnoise_softirq",
         "osnoise_thread",
     ]));
+    let nmi = outcome(verify(&["nmi"]));
     Probed {
         maps: Some(Ok(())),
         turns,
         osnoise,
+        nmi,
         spin: outcome(spin::try_timer(&mut bpf)),
         // Not `told`: what is behind a breakpoint that is refused differs.
         breakpoint: Some(
@@ -172,6 +176,13 @@ impl Probed {
                 &self.osnoise,
                 "verified",
                 "--detector osnoise",
+                needs,
+            ),
+            (
+                "NMI program",
+                &self.nmi,
+                "verified",
+                "telling NMIs from other causes of gaps",
                 needs,
             ),
             (

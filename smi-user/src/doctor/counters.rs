@@ -11,6 +11,7 @@ use crate::{
         fadt::Fadt,
         kconfig::{Config, Setting},
         pmu,
+        steal::{self, StealError},
     },
 };
 
@@ -29,6 +30,9 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
             .iter()
             .find_map(|unit| pmu::attribute(unit, "freeze_on_smi"));
         checks.push(freeze_on_smi(freeze.as_deref(), facts.is_virtual()));
+    }
+    if facts.is_virtual() {
+        checks.push(steal(steal::Path::find().map(drop)));
     }
     checks.push(smi_cost(counter::cost::probe()));
     let place = firing::place::probe(Fadt::read().as_ref(), false);
@@ -58,6 +62,27 @@ fn built(probed: Availability, config: Option<&Config>) -> Availability {
         },
         Availability::Ready => Availability::Ready,
     }
+}
+
+/// Whether the hypervisor's share of gaps can be told.
+fn steal(path: Result<(), StealError>) -> Check {
+    let check = |found: String| Check::ok(Group::Counters, "steal", found);
+    let error = match path {
+        Ok(()) => return check("KVM tells it, so it can be compared with each gap".to_owned()),
+        Err(error) => error,
+    };
+    let remedy = match &error {
+        StealError::Untold => {
+            "under KVM, have the host offer it (QEMU: kvm-steal-time, on by default); other hypervisors tell sums at most"
+        }
+        StealError::SwitchedOff => "boot without no-steal-acc",
+        StealError::Btf(_) => "boot a kernel with CONFIG_DEBUG_INFO_BTF=y",
+    };
+    check(error.to_string()).but(
+        State::Missing,
+        "telling gaps of the hypervisor's making from others",
+        remedy,
+    )
 }
 
 fn units(all: io::Result<Vec<String>>, is_virtual: bool) -> Check {
@@ -185,6 +210,19 @@ fn fire(place: Availability) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steal_that_is_not_told_has_its_remedy() {
+        assert_eq!(steal(Ok(())).state, State::Ok);
+        for (error, remedy) in [
+            (StealError::Untold, "kvm-steal-time"),
+            (StealError::SwitchedOff, "without no-steal-acc"),
+        ] {
+            let check = steal(Err(error));
+            assert_eq!(check.state, State::Missing);
+            assert!(check.remedy.contains(remedy), "{check:?}");
+        }
+    }
 
     fn missing(reason: &str, remedy: &str) -> Availability {
         Availability::Missing {
