@@ -120,7 +120,7 @@ pub struct TracerTotals {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moves {
-    /// While this CPU was sampling: exposure, and the time spent recording.
+    /// While this CPU was sampling.
     pub sampled: u64,
     /// Of that, across gaps.
     pub in_gaps: u64,
@@ -248,8 +248,11 @@ impl CpuStats {
         gaps.last_ns = ns;
         gaps.last_end_ns = gap.end_ns;
         self.tracer.steps_over += gap.steps_over;
-        self.tracer.nmi_count += gap.nmi_count;
-        self.tracer.nmi_ns += gap.nmi_ns;
+        // Not otherwise: NMIs that osnoise tells are added by the NMI itself, which may come in between.
+        if gap.nmi_count > 0 {
+            self.tracer.nmi_count += gap.nmi_count;
+            self.tracer.nmi_ns += gap.nmi_ns;
+        }
 
         let extremes = if knobs.interval & 1 == 0 {
             &mut self.interval[0]

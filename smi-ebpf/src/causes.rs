@@ -45,8 +45,10 @@ struct Readings {
     /// 1 once this CPU has begun to sample: before, there is nothing to compare with.
     begun: u64,
     smis: u64,
-    /// 1 when `smis` could be read.
-    smi_known: u64,
+    /// For how long the counter of SMIs had been enabled, in ns; 0 when it could not be read.
+    smi_enabled: u64,
+    /// For how long it had counted.
+    smi_running: u64,
     nmis: u64,
     steal_ns: u64,
     /// Address of this CPU's `steal_time`; 0 while it is not known.
@@ -85,14 +87,14 @@ impl Since {
         // SAFETY: as in `since`.
         let before = unsafe { &mut *before };
         if self.nmi_last_ns > end_ns {
-            before.nmis -= self.nmis;
+            before.nmis = before.nmis.wrapping_sub(self.nmis);
         }
         if self.nmi_last_ns > end_ns || self.nmi_last_ns < begin_ns {
             self.nmis = 0;
         }
         if C::now().saturating_sub(end_ns) > end_ns.saturating_sub(begin_ns) {
-            before.smis -= self.smis;
-            before.steal_ns -= self.steal_ns;
+            before.smis = before.smis.wrapping_sub(self.smis);
+            before.steal_ns = before.steal_ns.wrapping_sub(self.steal_ns);
             self.smis = 0;
             self.steal_ns = 0;
         }
@@ -163,15 +165,23 @@ pub fn since() -> Option<Since> {
     let comparable = before.begun == 1;
     before.begun = 1;
     if sources.smi == 1 {
-        if let Some(smis) = smis() {
-            if comparable && before.smi_known == 1 {
-                since.smis = smis.saturating_sub(before.smis);
+        if let Some(value) = smi_counter() {
+            let enabled = value.enabled.wrapping_sub(before.smi_enabled);
+            let running = value.running.wrapping_sub(before.smi_running);
+            if !comparable || before.smi_enabled == 0 || value.counter < before.smis {
+                // Nothing to compare with, or another counter.
+            } else if enabled == 0 || running != enabled {
+                // Its CPU was offline meanwhile, which ends it though it can be read; or it was shared.
+                since.smi_unread = 1;
+            } else {
+                since.smis = value.counter - before.smis;
             }
-            before.smis = smis;
-            before.smi_known = 1;
-            since.smi_reading = smis;
+            before.smis = value.counter;
+            before.smi_enabled = value.enabled;
+            before.smi_running = value.running;
+            since.smi_reading = value.counter;
         } else {
-            before.smi_known = 0;
+            before.smi_enabled = 0;
             since.smi_unread = 1;
         }
     }
@@ -199,9 +209,9 @@ pub fn since() -> Option<Since> {
     Some(since)
 }
 
-/// SMIs that this CPU's counter has counted; `None` when it did not count all the time.
+/// This CPU's counter of SMIs; `None` when there is none to be read.
 #[inline(always)]
-fn smis() -> Option<u64> {
+fn smi_counter() -> Option<bpf_perf_event_value> {
     let mut value = bpf_perf_event_value {
         counter: 0,
         enabled: 0,
@@ -216,7 +226,7 @@ fn smis() -> Option<u64> {
             size_of_val(&value) as u32,
         )
     };
-    (read == 0 && value.running == value.enabled).then_some(value.counter)
+    (read == 0).then_some(value)
 }
 
 /// Where the hypervisor writes for how long it let something else have this CPU (`struct kvm_steal_time` in

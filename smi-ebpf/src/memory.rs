@@ -6,5 +6,5 @@ use aya_ebpf::helpers::bpf_probe_read_kernel;
 #[inline(always)]
 pub(crate) fn read<T>(base: u64, offset: u64) -> Option<T> {
     // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_kernel((base + offset) as *const T) }.ok()
+    unsafe { bpf_probe_read_kernel(base.wrapping_add(offset) as *const T) }.ok()
 }

@@ -54,7 +54,7 @@ pub fn sample(ctx: &RawTracePointContext) {
 #[inline(always)]
 pub fn nmi(ctx: &RawTracePointContext) {
     let duration_ns: u64 = ctx.arg(1);
-    // It may interrupt another change, whose marks it must not touch. Nothing else changes these two.
+    // It may interrupt another change, whose marks it must not touch. Nothing else changes these two while osnoise runs.
     if let Some(stats) = record::stats() {
         stats.tracer.nmi_count += 1;
         stats.tracer.nmi_ns += duration_ns;

@@ -7,8 +7,11 @@ use smi_common::{CauseCounts, Sources};
 
 use crate::{
     bpf::Bpf,
-    counter::{self, Choice, Counter, Counting},
-    kernel::{cpus::CpuList, steal},
+    counter::{self, Choice, Counter, CounterError, Counting},
+    kernel::{
+        cpus::CpuList,
+        steal::{self, StealError},
+    },
     model::{Attribution as Info, CounterInfo, Proof, SmiCounts},
 };
 
@@ -20,8 +23,10 @@ pub struct Attribution {
     online: CpuList,
     counts: BTreeMap<u32, Count>,
     warnings: Vec<String>,
-    /// CPUs whose counter was told to be unread.
+    /// CPUs whose counter was told to be refused or unread, until another is opened.
     told: BTreeSet<u32>,
+    /// Whether a CPU that is online has lost its counter.
+    open_again: bool,
 }
 
 /// The SMIs of one CPU.
@@ -37,6 +42,10 @@ struct Count {
     total: u64,
     /// Whether the BPF programs' reading may be that of a counter before.
     replaced: bool,
+    /// Whether a counter was ever at work.
+    opened: bool,
+    /// Readings that failed within the kernel, as last seen.
+    unread: u64,
 }
 
 impl Count {
@@ -46,6 +55,26 @@ impl Count {
             .total
             .max(self.carried + reading.saturating_sub(self.base));
     }
+
+    /// The counter at work is at its end; what it counted is kept.
+    fn lose(&mut self, counted: &CauseCounts) {
+        if !self.replaced {
+            self.saw(counted.smi_reading);
+        }
+        self.counting = None;
+        self.carried = self.total;
+        self.replaced = true;
+    }
+}
+
+/// Opens `counter` on `cpu` and has the programs read it; its first reading.
+fn open(counter: &dyn Counter, cpu: u32, bpf: &mut Bpf) -> Result<(u64, Box<dyn Counting>)> {
+    let mut counting = counter.open(&[cpu].into_iter().collect())?;
+    let base = counting.read(cpu)?;
+    for (cpu, event) in counting.events() {
+        bpf.set_smi_event(cpu, event)?;
+    }
+    Ok((base, counting))
 }
 
 impl Attribution {
@@ -64,6 +93,7 @@ impl Attribution {
             counts: BTreeMap::new(),
             warnings: Vec::new(),
             told: BTreeSet::new(),
+            open_again: false,
         };
         let mut sources = Sources::default();
         match counter::chosen(choice) {
@@ -81,6 +111,9 @@ impl Attribution {
                 this.info.smi = Proof::Gap;
                 this.counter = Some(counter);
                 this.open_all(bpf);
+                if this.counts.values().all(|count| !count.opened) {
+                    this.info.smi = Proof::None;
+                }
                 sources.smi = u64::from(this.info.smi == Proof::Gap);
             }
             Err(error) if choice == Choice::Auto => this.warnings.push(format!(
@@ -109,7 +142,10 @@ impl Attribution {
                     ..sources
                 };
             }
-            Err(error) => log::debug!("steal: {error}"),
+            Err(StealError::Untold) => {}
+            Err(error) => this.warnings.push(format!(
+                "the hypervisor's steal cannot be told gap by gap: {error}"
+            )),
         }
         bpf.set_sources(sources)?;
         Ok(this)
@@ -118,45 +154,43 @@ impl Attribution {
     /// Opens a counter on each watched CPU that has none and is online.
     fn open_all(&mut self, bpf: &mut Bpf) {
         let Some(counter) = &self.counter else { return };
+        self.open_again = false;
+        // By what was refused: many CPUs may have the same to say.
+        let mut refused: BTreeMap<String, CpuList> = BTreeMap::new();
         for cpu in self.watched.iter().filter(|cpu| self.online.contains(*cpu)) {
             let count = self.counts.entry(cpu).or_default();
             if count.counting.is_some() {
                 continue;
             }
-            let opened = counter
-                .open(&[cpu].into_iter().collect())
-                .and_then(|mut counting| Ok((counting.read(cpu)?, counting)));
-            let (base, counting) = match opened {
-                Ok(opened) => opened,
-                Err(error) => {
-                    if self.told.insert(cpu) {
-                        let error = anyhow::Error::from(error);
+            match open(counter.as_ref(), cpu, bpf) {
+                Ok((base, counting)) => {
+                    if counting.events().is_empty() && self.info.smi == Proof::Gap {
+                        self.info.smi = Proof::Interval;
                         self.warnings.push(format!(
-                            "SMIs of CPU {cpu} are not counted, and no gap there can be proven to be one: {error:#}"
+                            "attribution = interval: {} cannot be read within the kernel, so SMIs are compared with the \
+                             gaps of each interval, not with each gap",
+                            counter.name()
                         ));
                     }
-                    continue;
+                    count.base = base;
+                    count.counting = Some(counting);
+                    count.opened = true;
+                    self.told.remove(&cpu);
                 }
-            };
-            let events = counting.events();
-            if events.is_empty() && self.info.smi == Proof::Gap {
-                self.info.smi = Proof::Interval;
-                self.warnings.push(format!(
-                    "attribution = interval: {} cannot be read within the kernel, so SMIs are compared with the gaps of \
-                     each interval, not with each gap",
-                    counter.name()
-                ));
-            }
-            for (cpu, event) in events {
-                if let Err(error) = bpf.set_smi_event(cpu, event) {
-                    self.info.smi = Proof::Interval;
-                    self.warnings.push(format!(
-                        "attribution = interval: the counter of SMIs cannot be read within the kernel ({error})"
-                    ));
+                Err(error) => {
+                    if self.told.insert(cpu) {
+                        // Each CPU's message names it.
+                        let text = format!("{error:#}").replace(&format!("CPU {cpu} "), "a CPU ");
+                        let cpus = refused.entry(text).or_default();
+                        *cpus = cpus.iter().chain([cpu]).collect();
+                    }
                 }
             }
-            count.base = base;
-            count.counting = Some(counting);
+        }
+        for (text, cpus) in refused {
+            self.warnings.push(format!(
+                "on CPU {cpus} SMIs are not counted, and no gap can be proven to be one: {text}"
+            ));
         }
     }
 
@@ -167,10 +201,14 @@ impl Attribution {
 
     /// The detector's gaps turned out not to be recorded within the kernel.
     pub fn not_in_kernel(&mut self) {
+        let told = self.info.smi == Proof::Interval;
         for proof in [&mut self.info.smi, &mut self.info.nmi, &mut self.info.steal] {
             if *proof == Proof::Gap {
                 *proof = Proof::Interval;
             }
+        }
+        if told {
+            return;
         }
         self.warnings.push(
             "attribution = interval: this detector's gaps are read from a buffer, after the fact, so causes are not \
@@ -188,36 +226,51 @@ impl Attribution {
     /// needs a new one.
     ///
     /// # Errors
-    /// When it is not known which CPUs are online.
+    /// When the statistics cannot be read, which say what a counter that is gone had counted.
     pub fn follow(&mut self, bpf: &mut Bpf) -> Result<()> {
-        let online = CpuList::online()?;
-        if self.counter.is_none() || online == self.online {
+        if self.counter.is_none() {
             return Ok(());
         }
-        for (cpu, count) in &mut self.counts {
-            if !online.contains(*cpu) && count.counting.take().is_some() {
-                count.carried = count.total;
-                count.replaced = true;
-                self.warnings.push(format!(
-                    "SMIs of CPU {cpu} are not counted until it is back online"
-                ));
+        // Where they cannot be told for a moment, as they were.
+        let online = CpuList::online().unwrap_or_else(|_| self.online.clone());
+        if online == self.online && !self.open_again {
+            return Ok(());
+        }
+        let gone: Vec<u32> = self
+            .counts
+            .iter()
+            .filter(|(cpu, count)| count.counting.is_some() && !online.contains(**cpu))
+            .map(|(cpu, _)| *cpu)
+            .collect();
+        if !gone.is_empty() {
+            let stats = bpf.stats()?;
+            for (cpu, count) in &mut self.counts {
+                if let Some(stats) = stats.get(*cpu as usize).filter(|_| gone.contains(cpu)) {
+                    count.lose(&stats.counted);
+                }
             }
+            let gone: CpuList = gone.into_iter().collect();
+            self.warnings.push(format!(
+                "SMIs of CPU {gone} are not counted until it is back online"
+            ));
         }
         self.online = online;
         self.open_all(bpf);
         Ok(())
     }
 
-    /// SMIs of `cpu` since start; `counted` is what the programs say. Where it is not the `last` time, the programs' own
-    /// reading is enough if there is one: reading the counter of another CPU interrupts that CPU.
+    /// SMIs of `cpu` since start, if they were ever counted; `counted` is what the programs say. Where it is not the `last`
+    /// time, the programs' own reading is enough if there is one: reading the counter of another CPU interrupts that CPU.
     pub fn smis(&mut self, cpu: u32, counted: &CauseCounts, last: bool) -> Option<SmiCounts> {
-        self.counter.as_ref()?;
-        let count = self.counts.entry(cpu).or_default();
-        if self.info.smi == Proof::Gap && !count.replaced {
+        let count = self.counts.get_mut(&cpu).filter(|count| count.opened)?;
+        let in_kernel = self.info.smi == Proof::Gap;
+        if in_kernel && !count.replaced {
             count.saw(counted.smi_reading);
         }
+        let failed = counted.smi_unread > count.unread;
+        count.unread = counted.smi_unread;
         if let Some(counting) = &mut count.counting
-            && (last || self.info.smi != Proof::Gap || count.replaced)
+            && (last || !in_kernel || count.replaced || failed)
         {
             match counting.read(cpu) {
                 Ok(reading) => count.saw(reading),
@@ -225,19 +278,24 @@ impl Attribution {
                     if self.told.insert(cpu) {
                         self.warnings.push(error.to_string());
                     }
+                    // It went offline and is back, unless it was told to be gone: then another counter is to be had.
+                    if matches!(error, CounterError::Offline(_)) {
+                        count.lose(counted);
+                        self.open_again = true;
+                    }
                 }
             }
         }
-        if counted.smi_unread > 0 && self.told.insert(cpu) {
+        if failed && self.told.insert(cpu) {
             self.warnings.push(format!(
-                "the counter of SMIs could not be read on CPU {cpu} all the time: it is shared with other users of perf \
-                 events, or gone; gaps meanwhile have no proven cause"
+                "the counter of SMIs could not be read on CPU {cpu} all the time: it was shared with other users of perf \
+                 events, or was gone for a while; gaps meanwhile have no proven cause"
             ));
         }
         Some(SmiCounts {
             counted: count.total,
-            sampled: counted.smis.sampled,
-            in_gaps: counted.smis.in_gaps,
+            sampled: in_kernel.then_some(counted.smis.sampled),
+            in_gaps: in_kernel.then_some(counted.smis.in_gaps),
             unread: counted.smi_unread,
         })
     }

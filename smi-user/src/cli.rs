@@ -246,6 +246,14 @@ pub struct FireArgs {
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub count: u64,
 
+    /// How they are fired.
+    #[command(flatten)]
+    pub shot: Shot,
+}
+
+/// How SMIs are fired: the options that `smilat fire` and `smilat verify` share.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Shot {
     /// Time from one to the next, a bare number being seconds; 0 for none
     ///
     /// Where each SMI takes long, the machine has nothing but this time for its work.
@@ -286,17 +294,9 @@ pub struct VerifyArgs {
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub count: u64,
 
-    /// Time from one to the next, on average, a bare number being seconds
-    #[arg(short, long, value_name = "TIME", default_value = "100ms", value_parser = pause)]
-    pub interval: Duration,
-
-    /// Byte to write; see `smilat fire --help`
-    #[arg(long, value_name = "BYTE", default_value = "0", value_parser = byte)]
-    pub value: u8,
-
-    /// CPU that writes [default: the first allowed]
-    #[arg(long, value_name = "CPU")]
-    pub cpu: Option<u32>,
+    /// How they are fired; the time from one to the next varies at random around --interval.
+    #[command(flatten)]
+    pub shot: Shot,
 
     /// CPU that is watched, another than the one that writes [default: the next allowed]
     #[arg(long, value_name = "CPU")]
@@ -317,14 +317,6 @@ pub struct VerifyArgs {
     /// Print the steps as a JSON array: claim, state, evidence
     #[arg(long)]
     pub json: bool,
-
-    /// Really fire
-    #[arg(long)]
-    pub yes: bool,
-
-    /// Accept a --value that firmware takes for a request, and a firmware that names another port or none
-    #[arg(long)]
-    pub force: bool,
 }
 
 fn byte(text: &str) -> Result<u8, String> {

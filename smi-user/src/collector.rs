@@ -184,7 +184,7 @@ impl Collector {
             }
         }
         let counts = self.running.counts(&stats);
-        let told_steal = self.attribution.info().steal != Proof::None;
+        let told_steal = self.attribution.info().steal == Proof::Gap;
         let epoch = self.running.epoch();
         let cpus = counts
             .into_iter()

@@ -6,6 +6,7 @@ use clap::Parser as _;
 use smi_user::{
     cli::{Cli, Command},
     commands,
+    kernel::process,
 };
 
 /// Exit status when the program could not do what it was asked.
@@ -13,6 +14,7 @@ const COULD_NOT_RUN: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    process::allow_many_files();
     let done = match cli.command {
         Command::Run(args) => commands::run::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),

@@ -14,7 +14,8 @@ use anyhow::{Context as _, Result, bail};
 
 use super::signals::Signals;
 use crate::{
-    cli::FireArgs,
+    cli::{FireArgs, Shot},
+    counter,
     detector::Availability,
     firing::{
         self, Order, PORT,
@@ -37,25 +38,13 @@ const NOT_DONE: u8 = 2;
 /// # Errors
 /// When no SMI can be fired here, or the counter cannot be read.
 pub fn run(args: &FireArgs) -> Result<ExitCode> {
-    let online = CpuList::online()?;
-    let order = Order {
-        count: args.count,
-        interval: args.interval,
-        value: args.value,
-        cpu: cpu(args.cpu, &online)?,
-    };
-    let fadt = Fadt::read();
-    let request = value::request(order.value, fadt.as_ref());
-    if !args.force
-        && let Some(request) = &request
-    {
-        bail!(
-            "--value {:#04x} is refused: {request}; choose another, or insist with --force",
-            order.value
-        );
-    }
-    let place = place::probe(fadt.as_ref(), args.force);
-    if !args.yes {
+    let Prepared {
+        online,
+        order,
+        request,
+        place,
+    } = prepare(args.count, args.shot)?;
+    if !args.shot.yes {
         eprint!("{}", explanation(&order, request.as_deref(), &place));
         return Ok(ExitCode::from(NOT_DONE));
     }
@@ -63,7 +52,7 @@ pub fn run(args: &FireArgs) -> Result<ExitCode> {
         bail!("no SMI can be fired here: {reason}; {remedy}");
     }
     let ports = Ports::open()?;
-    let mut counter = Reader::open(&online)?;
+    let mut counter = Reader::open(counter::Choice::Auto, &online)?;
     let stop = stop_on_signal()?;
     let writes = firing::fire(&order, &ports, &stop)?;
     let outcome = Outcome {
@@ -81,8 +70,50 @@ pub fn run(args: &FireArgs) -> Result<ExitCode> {
     })
 }
 
+/// What is to be done, looked at before anything is.
+pub(super) struct Prepared {
+    /// The CPUs there are.
+    pub(super) online: CpuList,
+    /// What to do.
+    pub(super) order: Order,
+    /// What firmware takes the value for, where something is known.
+    pub(super) request: Option<String>,
+    /// Whether it can be done here.
+    pub(super) place: Availability,
+}
+
+/// Looks at it.
+///
+/// # Errors
+/// When the CPU cannot be had, or the value is one that firmware takes for a request and nobody insists.
+pub(super) fn prepare(count: u64, shot: Shot) -> Result<Prepared> {
+    let online = CpuList::online()?;
+    let order = Order {
+        count,
+        interval: shot.interval,
+        value: shot.value,
+        cpu: cpu(shot.cpu, &online)?,
+    };
+    let fadt = Fadt::read();
+    let request = value::request(order.value, fadt.as_ref());
+    if !shot.force
+        && let Some(request) = &request
+    {
+        bail!(
+            "--value {:#04x} is refused: {request}; choose another, or insist with --force",
+            order.value
+        );
+    }
+    Ok(Prepared {
+        place: place::probe(fadt.as_ref(), shot.force),
+        online,
+        order,
+        request,
+    })
+}
+
 /// The CPU asked for, else the first that this process may run on.
-pub(super) fn cpu(asked: Option<u32>, online: &CpuList) -> Result<u32> {
+fn cpu(asked: Option<u32>, online: &CpuList) -> Result<u32> {
     let allowed = sched::allowed(online);
     if let Some(cpu) = asked {
         [cpu]

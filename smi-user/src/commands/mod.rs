@@ -7,4 +7,5 @@ pub mod restore;
 pub mod run;
 pub mod verify;
 
+mod messages;
 mod signals;

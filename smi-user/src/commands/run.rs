@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use jiff::tz::TimeZone;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
-use super::{beside::Beside, signals::Signals};
+use super::{beside::Beside, messages, signals::Signals};
 use crate::{
     attribution::Attribution,
     bpf::{Bpf, BpfError},
@@ -44,7 +44,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     } else {
         log::LevelFilter::Warn
     };
-    init_logger(level);
+    messages::init(level);
     if args.detector == detector::Choice::All {
         print!("{}", detector::list());
         return Ok(ExitCode::SUCCESS);
@@ -56,16 +56,6 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         .build()
         .context("cannot start the runtime")?
         .block_on(collect(args, &settings, detector.as_ref(), &why))
-}
-
-/// Messages for people are one plain sentence; those of `-v` have time and place too.
-fn init_logger(level: log::LevelFilter) {
-    let mut logger = env_logger::Builder::new();
-    logger.filter_level(level);
-    if level < log::LevelFilter::Debug {
-        logger.format(|out, record| writeln!(out, "smilat: {}", record.args()));
-    }
-    logger.init();
 }
 
 fn settings(args: &RunArgs, detector: &dyn Detector) -> Result<Settings> {

@@ -256,6 +256,7 @@ mod tests {
     #[test]
     fn a_refusal_blocks_its_own_detector_only() {
         let probed = Probed {
+            nmi: None,
             maps: Some(Ok(())),
             turns: Some(Ok(())),
             spin: Some(Err("no bpf_loop".to_owned())),

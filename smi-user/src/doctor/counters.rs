@@ -8,6 +8,7 @@ use crate::{
     detector::Availability,
     firing,
     kernel::{
+        btf::BtfError,
         fadt::Fadt,
         kconfig::{Config, Setting},
         pmu,
@@ -76,6 +77,9 @@ fn steal(path: Result<(), StealError>) -> Check {
             "under KVM, have the host offer it (QEMU: kvm-steal-time, on by default); other hypervisors tell sums at most"
         }
         StealError::SwitchedOff => "boot without no-steal-acc",
+        StealError::Btf(BtfError::Missing(_)) => {
+            "boot a kernel built with CONFIG_PARAVIRT=y, CONFIG_KVM_GUEST=y and CONFIG_FAIR_GROUP_SCHED=y"
+        }
         StealError::Btf(_) => "boot a kernel with CONFIG_DEBUG_INFO_BTF=y",
     };
     check(error.to_string()).but(

@@ -27,6 +27,8 @@ pub struct Counted {
     pub source: &'static str,
     /// What to bear in mind about it.
     pub caveats: Vec<&'static str>,
+    /// Whether it counts every SMI once, by its maker's word.
+    pub exact: bool,
     /// Each CPU's counts, by CPU.
     pub cpus: Vec<Moved>,
 }
@@ -105,6 +107,7 @@ pub(crate) mod tests {
             counted: Ok(Counted {
                 source: "a counter",
                 caveats: vec!["to bear in mind"],
+                exact: true,
                 cpus: (0..)
                     .zip(counts)
                     .map(|(cpu, (before, after))| Moved {

@@ -24,13 +24,14 @@ pub enum Reader {
 }
 
 impl Reader {
-    /// Reads it for the first time.
+    /// Reads the one of that choice for the first time.
     ///
     /// # Errors
     /// When the counter there is cannot be read.
-    pub fn open(online: &CpuList) -> Result<Self> {
-        let counter = match counter::choose() {
-            Ok(counter) => counter,
+    pub fn open(choice: counter::Choice, online: &CpuList) -> Result<Self> {
+        let counter = match counter::chosen(choice) {
+            Ok(Some(counter)) => counter,
+            Ok(None) => return Ok(Self::None("none was asked for".to_owned())),
             Err(why) => return Ok(Self::None(why.to_string())),
         };
         let mut counting = counter.open(online)?;
@@ -59,6 +60,7 @@ impl Reader {
             } => Ok(Counted {
                 source: counter.source(),
                 caveats: counter::caveats(counter.as_ref()),
+                exact: counter.is_exact(),
                 cpus: before
                     .iter()
                     .map(|&(cpu, before)| Moved {

@@ -94,7 +94,7 @@ impl Btf {
         while at < end {
             btf.types.push(at);
             let of = btf.type_at(at)?;
-            at = of.at + length(of);
+            at = of.at + length(of)?;
         }
         Some(btf)
     }
@@ -213,15 +213,16 @@ impl Btf {
     }
 }
 
-/// Bytes of the variable part.
-fn length(of: Type) -> usize {
-    match of.kind {
+/// Bytes of the variable part; `None` of a kind that is not known.
+fn length(of: Type) -> Option<usize> {
+    Some(match of.kind {
         KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
         KIND_ARRAY => 12,
         KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * of.elements,
         KIND_ENUM | KIND_FUNC_PROTO => 8 * of.elements,
-        _ => 0,
-    }
+        0..KIND_ENUM64 => 0,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

@@ -68,6 +68,22 @@ fn lockdown_of(text: &str) -> Option<String> {
     (mode != "none").then(|| mode.to_owned())
 }
 
+/// Lets this process open as many files as it may: perf events take some for each CPU. Where that is refused, the limit
+/// stays as it is, and shows when it is met.
+pub fn allow_many_files() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both calls read or write the value given, which lives until they return.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -135,14 +135,14 @@ pub struct CounterInfo {
 }
 
 /// SMIs of one CPU since start. CPUs' counts must not be added up: most SMIs stop and count on all CPUs at once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SmiCounts {
     /// All, whatever the CPU was doing.
     pub counted: u64,
-    /// Those that came while it was sampling.
-    pub sampled: u64,
+    /// Those that came while it was sampling; `None` where the counter is not read within the kernel.
+    pub sampled: Option<u64>,
     /// Of them, those across gaps: the rest was shorter than the threshold.
-    pub in_gaps: u64,
+    pub in_gaps: Option<u64>,
     /// Readings in the kernel that failed; gaps there have no proven cause.
     pub unread: u64,
 }

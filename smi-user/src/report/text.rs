@@ -1,13 +1,14 @@
 //! Tables for people.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use bytes::Bytes;
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{Report, bars, cost};
 use crate::{
-    model::{CpuSnapshot, Gap, GapKind, Interval, Proof, Snapshot},
+    kernel::cpus::CpuList,
+    model::{CpuSnapshot, Gap, GapKind, Interval, Proof, SmiCounts, Snapshot},
     units::show_ns,
 };
 
@@ -258,17 +259,22 @@ fn proven(earlier: Option<&Snapshot>, snapshot: &Snapshot) -> Option<String> {
         .filter(|(_, count)| *count > 0)
         .map(|(cause, count)| (format!("{count} {cause}"), u64::from(!cause.is_unknown())))
         .collect();
-    let smis: Vec<String> = snapshot
-        .cpus
-        .iter()
-        .enumerate()
-        .filter_map(|(position, cpu)| {
-            let then = earlier
-                .and_then(|earlier| earlier.cpus.get(position)?.smis)
-                .unwrap_or_default();
-            let moved = cpu.smis?.counted.saturating_sub(then.counted);
-            (moved > 0).then(|| format!("{moved} on CPU {}", cpu.cpu))
-        })
+    // By how many: most SMIs come to all CPUs.
+    let mut moved: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+    for (position, cpu) in snapshot.cpus.iter().enumerate() {
+        let then = earlier
+            .and_then(|earlier| earlier.cpus.get(position)?.smis)
+            .unwrap_or_default();
+        let by = cpu
+            .smis
+            .map_or(0, |now| now.counted.saturating_sub(then.counted));
+        if by > 0 {
+            moved.entry(by).or_default().push(cpu.cpu);
+        }
+    }
+    let smis: Vec<String> = moved
+        .into_iter()
+        .map(|(by, cpus)| format!("{by} on CPU {}", list(&cpus)))
         .collect();
     let mut parts = Vec::new();
     if by_cause.iter().any(|(_, proven)| *proven > 0) {
@@ -312,21 +318,6 @@ fn causes(snapshot: &Snapshot) -> String {
             ),
         );
     }
-    let of = &snapshot.attribution;
-    let blind: Vec<&str> = [(of.smi, "SMIs"), (of.nmi, "NMIs"), (of.steal, "steal")]
-        .into_iter()
-        .filter(|(proof, _)| *proof != Proof::Gap)
-        .map(|(_, what)| what)
-        .collect();
-    if !blind.is_empty() {
-        line(
-            &mut text,
-            &format!(
-                "  {} could not be told gap by gap here",
-                blind.join(" and ")
-            ),
-        );
-    }
     text
 }
 
@@ -334,24 +325,41 @@ fn causes(snapshot: &Snapshot) -> String {
 fn smis(snapshot: &Snapshot) -> String {
     let mut text = String::new();
     let Some(counter) = &snapshot.attribution.counter else {
+        line(
+            &mut text,
+            "\nSMIs were not counted, so no gap is proven to be one",
+        );
         return text;
     };
     line(&mut text, &format!("\nSMIs counted: {}", counter.source));
+    let mut alike: BTreeMap<Option<SmiCounts>, Vec<u32>> = BTreeMap::new();
     for cpu in &snapshot.cpus {
-        let Some(smis) = cpu.smis else { continue };
-        let mut row = format!("  CPU {}: {}", cpu.cpu, smis.counted);
-        if smis.counted > 0 && snapshot.attribution.smi == Proof::Gap {
-            // Writing to a string cannot fail.
-            let _written = write!(
-                row,
-                ", of which {} within sampled time, {} seen as gaps",
-                smis.sampled, smis.in_gaps
-            );
-        }
-        if smis.unread > 0 {
-            let _written = write!(row, " ({} readings failed)", smis.unread);
-        }
-        line(&mut text, &row);
+        alike.entry(cpu.smis).or_default().push(cpu.cpu);
+    }
+    for (smis, cpus) in &alike {
+        let row = match smis {
+            None => "not counted".to_owned(),
+            Some(SmiCounts {
+                counted,
+                sampled: Some(sampled),
+                in_gaps: Some(in_gaps),
+                ..
+            }) if *counted > 0 => {
+                format!("{counted}, of which {sampled} within sampled time, {in_gaps} seen as gaps")
+            }
+            Some(smis) => smis.counted.to_string(),
+        };
+        let unread = match smis.map_or(0, |smis| smis.unread) {
+            0 => String::new(),
+            unread => format!(" ({unread} readings failed)"),
+        };
+        line(&mut text, &format!("  CPU {}: {row}{unread}", list(cpus)));
+    }
+    if alike.len() > 1 {
+        line(
+            &mut text,
+            "  the CPUs' counts must not be added up, since one SMI can stop and count on several",
+        );
     }
     if snapshot.attribution.smi == Proof::Interval {
         line(
@@ -363,6 +371,11 @@ fn smis(snapshot: &Snapshot) -> String {
         line(&mut text, &format!("  {caveat}"));
     }
     text
+}
+
+/// CPUs in the kernel's notation.
+fn list(cpus: &[u32]) -> CpuList {
+    cpus.iter().copied().collect()
 }
 
 /// How the sampling went, and what the numbers stand for.

@@ -35,6 +35,8 @@ pub struct Writes {
 pub struct Counted {
     /// What was read.
     pub source: String,
+    /// Whether it counts every SMI once, by its maker's word.
+    pub exact: bool,
     /// Each CPU's.
     pub cpus: Vec<Moved>,
 }
@@ -110,6 +112,7 @@ fn unproven(why: impl Into<String>) -> Finding {
 }
 
 const NOT_FIRED: &str = "no SMI was fired";
+const NONE_SAMPLED: &str = "no SMI came while the CPU was sampled; try a larger --count";
 const NOT_COUNTED: &str = "no counter tells which SMIs came";
 
 /// By how much the count of `cpu` moved.
@@ -131,6 +134,11 @@ fn fired(trial: &Trial) -> Finding {
         Some(0) => refuted(format!(
             "{count} bytes were written to the port, and the counter of CPU {} did not move: SMIs are disabled on this \
              machine, or nothing listens to the port",
+            writes.cpu
+        )),
+        Some(moved) if moved < count as u64 => unproven(format!(
+            "{count} bytes were written to the port, and the counter of CPU {} moved by {moved} only: SMIs may have been \
+             merged, or others have come; try a longer --interval",
             writes.cpu
         )),
         Some(moved) => proven(format!(
@@ -165,8 +173,13 @@ fn counted(trial: &Trial) -> Finding {
             "there is one ({}), but it had nothing to count",
             counted.source
         )),
-        Some(moved) if moved > fired => refuted(format!(
-            "{}: {fired} writes, {moved} counted; others came in between, or each write raises more than one",
+        Some(moved) if moved > fired => unproven(format!(
+            "{}: {fired} writes, {moved} counted; others came in between, or each write raises more than one: try when \
+             the machine has none of its own",
+            counted.source
+        )),
+        Some(moved) if !counted.exact => unproven(format!(
+            "{}: {fired} writes, {moved} counted; this counter is not exact",
             counted.source
         )),
         Some(moved) => refuted(format!(
@@ -233,12 +246,13 @@ fn read(trial: &Trial) -> Finding {
             smis.unread
         ));
     }
-    if smis.sampled == 0 {
-        return unproven("no SMI came while the CPU was sampled; try a larger --count");
+    let sampled = smis.sampled.unwrap_or_default();
+    if sampled == 0 {
+        return unproven(NONE_SAMPLED);
     }
     proven(format!(
-        "of {} SMIs on CPU {}, {} came within sampled time by their reading",
-        smis.counted, watched.cpu, smis.sampled
+        "of {} SMIs on CPU {}, {sampled} came within sampled time by their reading",
+        smis.counted, watched.cpu
     ))
 }
 
@@ -267,34 +281,41 @@ fn seen(trial: &Trial) -> Finding {
     let threshold = show_ns(watched.snapshot.detector.threshold_ns as f64);
     let smis = watched.snapshot.cpus.first().and_then(|cpu| cpu.smis);
     let longest = show_ns(gaps.iter().map(|gap| gap.duration_ns).max().unwrap_or(0) as f64);
-    match smis {
-        Some(smis) if watched.snapshot.attribution.smi == Proof::Gap => {
-            if smis.sampled == 0 {
-                unproven("no SMI came while the CPU was sampled; try a larger --count")
-            } else if smis.in_gaps < smis.sampled {
-                refuted(format!(
-                    "of {} SMIs within sampled time only {} were gaps of {threshold} and more; lower --threshold to see \
-                     shorter ones",
-                    smis.sampled, smis.in_gaps
-                ))
-            } else if gaps.is_empty() {
-                refuted("gaps were seen, but none at the times of the writes".to_owned())
-            } else {
-                proven(format!(
-                    "all {} SMIs within sampled time were gaps; {} gaps lie at the times of writes, the longest {longest}",
-                    smis.sampled,
-                    gaps.len()
-                ))
-            }
-        }
+    if let Some(finding) = lost(watched) {
+        return finding;
+    }
+    let counts = smis.and_then(|smis| Some((smis.sampled?, smis.in_gaps?)));
+    match counts {
+        Some((0, _)) => unproven(NONE_SAMPLED),
+        // One in ten may have come while the detector was about to begin or to end.
+        Some((sampled, in_gaps)) if in_gaps * 10 < sampled * 9 => refuted(format!(
+            "of {sampled} SMIs within sampled time only {in_gaps} were gaps of {threshold} and more; lower --threshold to \
+             see shorter ones"
+        )),
         _ if gaps.is_empty() => refuted(format!(
             "no gap of {threshold} and more lies at the time of a write"
         )),
-        _ => proven(format!(
+        Some((sampled, in_gaps)) => proven(format!(
+            "{in_gaps} of {sampled} SMIs within sampled time were gaps; {} gaps lie at the times of writes, the longest \
+             {longest}",
+            gaps.len()
+        )),
+        None => proven(format!(
             "{} gaps lie at the times of writes, the longest {longest}",
             gaps.len()
         )),
     }
+}
+
+/// Nothing is to be concluded when gaps are missing.
+fn lost(watched: &Watched) -> Option<Finding> {
+    let of = &watched.snapshot;
+    let lost = of.gaps_dropped + of.sum(|cpu| cpu.records.lost + cpu.records.limited);
+    (lost > 0).then(|| {
+        unproven(format!(
+            "{lost} single gaps were not passed on, so not all can be compared; raise --threshold"
+        ))
+    })
 }
 
 fn called(trial: &Trial) -> Finding {
@@ -304,6 +325,9 @@ fn called(trial: &Trial) -> Finding {
     };
     if watched.snapshot.attribution.smi != Proof::Gap {
         return unproven("causes are not known gap by gap here");
+    }
+    if let Some(finding) = lost(watched) {
+        return finding;
     }
     let smi = |gap: &&&Gap| gap.cause.has_smi();
     let at_writes = gaps_at_writes(trial, watched);
@@ -320,9 +344,9 @@ fn called(trial: &Trial) -> Finding {
             "{called} gaps at the times of writes have the cause smi; none of the other {} has",
             watched.snapshot.gaps.len() - called
         )),
-        (called, others) => refuted(format!(
-            "{called} gaps at the times of writes have the cause smi, but so have {others} others: other SMIs came in \
-             between"
+        (called, others) => unproven(format!(
+            "{called} gaps at the times of writes have the cause smi, and so have {others} others: the machine has SMIs of \
+             its own, or the counter is wrong; try when it has none"
         )),
     }
 }
@@ -342,6 +366,7 @@ mod tests {
             }),
             counter: Ok(Counted {
                 source: "a counter".to_owned(),
+                exact: true,
                 cpus: counts
                     .iter()
                     .map(|(cpu, moved)| Moved {
