@@ -339,6 +339,7 @@ fn called(trial: &Trial) -> Finding {
         .filter(|gap| gap.cause.has_smi())
         .count();
     match (called, all - called) {
+        (0, _) if at_writes.is_empty() => unproven("no gap lies at the time of a write"),
         (0, _) => refuted("no gap at the time of a write was called an SMI".to_owned()),
         (called, 0) => proven(format!(
             "{called} gaps at the times of writes have the cause smi; none of the other {} has",
@@ -356,6 +357,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::{
+        model::{
+            Attribution, Cause, CpuSnapshot, DetectorInfo, GapKind, GapStats, Histogram,
+            RecordCounts, SmiCounts, StretchCounts, TracerCounts, WindowCounts,
+        },
+        settings::Mode,
+    };
 
     fn trial(counts: &[(u32, u64)]) -> Trial {
         let write = SystemTime::UNIX_EPOCH..SystemTime::UNIX_EPOCH + Duration::from_millis(1);
@@ -399,10 +407,142 @@ mod tests {
 
     #[test]
     fn a_count_is_proven_by_the_exact_number_only() {
-        for (moved, state) in [(3, State::Proven), (2, State::Refuted), (4, State::Refuted)] {
-            assert_eq!(told(&trial(&[(0, moved)]), COUNT).0, state, "{moved}");
-            assert_eq!(told(&trial(&[(0, moved)]), FIRE).0, State::Proven);
+        for (moved, count, fire) in [
+            (3, State::Proven, State::Proven),
+            (2, State::Refuted, State::Unproven),
+            // On a machine that has SMIs of its own.
+            (4, State::Unproven, State::Proven),
+        ] {
+            let trial = trial(&[(0, moved)]);
+            assert_eq!(told(&trial, COUNT).0, count, "{moved}");
+            assert_eq!(told(&trial, FIRE).0, fire, "{moved}");
         }
+        let mut inexact = trial(&[(0, 2)]);
+        if let Ok(counted) = &mut inexact.counter {
+            counted.exact = false;
+        }
+        assert_eq!(told(&inexact, COUNT).0, State::Unproven);
+    }
+
+    /// A trial in which CPU 1 was watched, with gaps that ended so many us after the first write began, of 200 us each,
+    /// and were called SMIs or not.
+    fn watched(sampled: u64, in_gaps: u64, gaps: &[(u64, bool)]) -> Trial {
+        let gaps = gaps
+            .iter()
+            .map(|(end_us, smi)| Gap {
+                cpu: 1,
+                end_time: jiff::Timestamp::UNIX_EPOCH + Duration::from_micros(*end_us),
+                duration_ns: 200_000,
+                cause: Cause::of_bits(u64::from(*smi) * smi_common::cause::SMI),
+                smis: u64::from(*smi),
+                steal_ns: 0,
+                window: None,
+            })
+            .collect();
+        let cpu = CpuSnapshot {
+            cpu: 1,
+            exposure_ns: 1,
+            windows: WindowCounts::default(),
+            stretches: StretchCounts::default(),
+            gaps: GapStats::default(),
+            tracer: TracerCounts::default(),
+            records: RecordCounts::default(),
+            histogram: Histogram::default(),
+            causes: Vec::new(),
+            smis: Some(SmiCounts {
+                counted: 3,
+                sampled: Some(sampled),
+                in_gaps: Some(in_gaps),
+                unread: 0,
+            }),
+            steal: None,
+            smi_cost: None,
+        };
+        let snapshot = Snapshot {
+            schema_version: 1,
+            time: jiff::Timestamp::UNIX_EPOCH,
+            elapsed_ns: 1,
+            interval: 1,
+            last: true,
+            detector: DetectorInfo {
+                name: "spin".to_owned(),
+                gap_kind: GapKind::Gap,
+                threshold_ns: 10_000,
+                width_ns: 1,
+                window_ns: 1,
+                irqs_off_max_ns: 1,
+                mode: Mode::PerCpu,
+                cpus: "1".to_owned(),
+                step_ns: 1.0,
+                noise_floor_ns: 1,
+            },
+            attribution: Attribution {
+                smi: Proof::Gap,
+                ..Attribution::default()
+            },
+            cpus: vec![cpu],
+            gaps,
+            gaps_dropped: 0,
+        };
+        Trial {
+            watched: Ok(Watched { cpu: 1, snapshot }),
+            ..trial(&[(0, 3), (1, 3)])
+        }
+    }
+
+    #[test]
+    fn every_step_is_proven_by_gaps_at_the_writes_that_are_called_smis() {
+        let steps = judge(&watched(1, 1, &[(500, true), (9_000, false)]));
+        let states: Vec<State> = steps.iter().map(|step| step.state).collect();
+        assert_eq!(states, [State::Proven; 6], "{steps:?}");
+    }
+
+    #[test]
+    fn what_is_seen_and_called_is_judged_by_the_gaps() {
+        for (trial, see, call) in [
+            // Shorter than the threshold.
+            (watched(3, 0, &[]), State::Refuted, State::Unproven),
+            // None came while it sampled.
+            (watched(0, 0, &[]), State::Unproven, State::Unproven),
+            // Seen, and not called so.
+            (
+                watched(1, 1, &[(500, false)]),
+                State::Proven,
+                State::Refuted,
+            ),
+            // Others were, too: the machine may have SMIs of its own.
+            (
+                watched(2, 2, &[(500, true), (9_000, true)]),
+                State::Proven,
+                State::Unproven,
+            ),
+            // Only at other times.
+            (
+                watched(1, 1, &[(9_000, true)]),
+                State::Refuted,
+                State::Unproven,
+            ),
+        ] {
+            assert_eq!((told(&trial, SEE).0, told(&trial, CALL).0), (see, call));
+        }
+    }
+
+    #[test]
+    fn missing_gaps_and_smis_of_the_writing_cpu_alone_prove_nothing() {
+        let mut trial = watched(1, 1, &[(500, true)]);
+        if let Ok(watched) = &mut trial.watched {
+            watched.snapshot.gaps_dropped = 1;
+        }
+        assert_eq!(told(&trial, SEE).0, State::Unproven);
+        assert_eq!(told(&trial, CALL).0, State::Unproven);
+        let mut trial = watched(1, 1, &[(500, true)]);
+        if let Ok(counted) = &mut trial.counter {
+            counted.cpus[1].after = Some(counted.cpus[1].before);
+        }
+        let (state, why) = told(&trial, REACH);
+        assert_eq!(state, State::Unproven);
+        assert!(why.contains("does not send them to all CPUs"), "{why}");
+        assert_eq!(told(&trial, SEE).0, State::Unproven);
     }
 
     #[test]

@@ -114,6 +114,7 @@ const TESTS: &[Test] = tests! {
     causes::smis_are_counted_again_when_a_cpu_is_back on [Stock, Rt];
     causes::every_gap_gets_its_cause on [Stock, Rt];
     verify::verify_proves_every_step_where_smis_stop_all_cpus on [Broadcast];
+    verify::an_interrupted_verify_refutes_nothing on [Broadcast];
     verify::verify_says_that_smis_reach_the_writing_cpu_only on [Stock, Rt];
     verify::verify_refutes_where_the_port_raises_no_smi on [SmmOff];
     verify::verify_cannot_prove_anything_without_a_counter on [Amd];

@@ -1,11 +1,11 @@
 //! `smilat verify` on machines of which it is known what they can prove.
 
-use std::time::Duration;
+use std::{process::Stdio, thread, time::Duration};
 
 use serde_json::Value;
 
 use super::smi;
-use crate::{output, smilat, stderr};
+use crate::{output, smilat, stderr, wait_until};
 
 /// What it says: exit status, and of each step its claim's beginning, its state and its evidence.
 fn verify(args: &[&str]) -> (Option<i32>, Vec<(String, String)>) {
@@ -74,4 +74,33 @@ pub(super) fn verify_cannot_prove_anything_without_a_counter() {
     assert!(steps[1].1.contains("there is no counter of SMIs here"));
     assert!(steps[1].1.contains("only CPUs of Intel have this count"));
     assert_eq!((states(&steps), status), (vec!["unproven"; 6], Some(2)));
+}
+
+pub(super) fn an_interrupted_verify_refutes_nothing() {
+    smi::set_length(Duration::from_millis(5));
+    let mut child = smilat()
+        .args(["verify", "--yes", "--json", "--threshold=1ms"])
+        .args(["--count=1000", "--interval=200ms"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("smilat starts");
+    let handler = smi::handler_count();
+    wait_until("an SMI", || smi::handler_count() != handler);
+    // In the pause before the next.
+    thread::sleep(Duration::from_millis(30));
+    let pid = libc::pid_t::try_from(child.id()).expect("a pid");
+    // SAFETY: the child was not waited for, so the number is still its own.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+    wait_until("the end", || child.try_wait().expect("a child").is_some());
+    smi::set_length(Duration::ZERO);
+    let told = child.wait_with_output().expect("its output");
+    let text = String::from_utf8_lossy(&told.stdout);
+    assert!(!text.contains("refuted"), "{text}");
+    assert!(text.contains("bytes were written to the port"), "{text}");
+    assert!(
+        stderr(&told).contains("of 1000 writes"),
+        "{}",
+        stderr(&told)
+    );
 }
