@@ -1,12 +1,15 @@
 //! What a trial with SMIs fired on purpose proves of counter, detector and attribution, step by step.
 
-use std::{ops::Range, time::SystemTime};
+use std::{
+    ops::Range,
+    time::{Duration, SystemTime},
+};
 
 use serde::Serialize;
 
 use crate::{
     firing::outcome::Moved,
-    model::{Gap, Proof, Snapshot},
+    model::{Gap, GapKind, Proof, Snapshot},
     units::show_ns,
 };
 
@@ -256,18 +259,24 @@ fn read(trial: &Trial) -> Finding {
     ))
 }
 
-/// The gaps that overlap a write.
+/// The gaps that overlap a write; of a detector that tells windows, those whose window may.
 fn gaps_at_writes<'a>(trial: &'a Trial, watched: &'a Watched) -> Vec<&'a Gap> {
     let Ok(writes) = &trial.writes else {
         return Vec::new();
     };
+    let detector = &watched.snapshot.detector;
+    // Its record is dated by one gap of the window and has the length of another.
+    let margin = Duration::from_nanos(match detector.gap_kind {
+        GapKind::Gap => 0,
+        GapKind::WindowMax => detector.width_ns,
+    });
     let overlaps = |gap: &&Gap| {
         let end = SystemTime::from(gap.end_time);
-        let begin = end - std::time::Duration::from_nanos(gap.duration_ns);
+        let begin = end - Duration::from_nanos(gap.duration_ns);
         writes
             .times
             .iter()
-            .any(|write| begin <= write.end && write.start <= end)
+            .any(|write| begin - margin <= write.end && write.start <= end + margin)
     };
     watched.snapshot.gaps.iter().filter(overlaps).collect()
 }
@@ -354,13 +363,11 @@ fn called(trial: &Trial) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         model::{
-            Attribution, Cause, CpuSnapshot, DetectorInfo, GapKind, GapStats, Histogram,
-            RecordCounts, SmiCounts, StretchCounts, TracerCounts, WindowCounts,
+            Attribution, Cause, CpuSnapshot, DetectorInfo, GapStats, Histogram, RecordCounts,
+            SmiCounts, StretchCounts, TracerCounts, WindowCounts,
         },
         settings::Mode,
     };
@@ -525,6 +532,17 @@ mod tests {
         ] {
             assert_eq!((told(&trial, SEE).0, told(&trial, CALL).0), (see, call));
         }
+    }
+
+    #[test]
+    fn a_window_is_dated_anywhere_in_it() {
+        let mut trial = watched(1, 1, &[(9_000, true)]);
+        if let Ok(watched) = &mut trial.watched {
+            watched.snapshot.detector.gap_kind = GapKind::WindowMax;
+            watched.snapshot.detector.width_ns = 10_000_000;
+        }
+        assert_eq!(told(&trial, SEE).0, State::Proven);
+        assert_eq!(told(&trial, CALL).0, State::Proven);
     }
 
     #[test]
