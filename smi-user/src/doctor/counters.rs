@@ -77,6 +77,7 @@ fn steal(path: Result<(), StealError>) -> Check {
             "under KVM, have the host offer it (QEMU: kvm-steal-time, on by default); other hypervisors tell sums at most"
         }
         StealError::SwitchedOff => "boot without no-steal-acc",
+        StealError::CommandLine(_) => "mount procfs at /proc",
         StealError::Btf(BtfError::Missing(_)) => {
             "boot a kernel built with CONFIG_PARAVIRT=y, CONFIG_KVM_GUEST=y and CONFIG_FAIR_GROUP_SCHED=y"
         }

@@ -3,29 +3,42 @@
 use super::{Check, Facts, Group, State};
 use crate::kernel::{
     cpuinfo::CpuInfo,
-    cpus::CpuList,
+    cpus::{CpuList, CpuListError},
     machine::{self, ClockSource, Frequency, IdleState},
 };
 
 /// The default threshold, in us: waking up from a deeper state takes longer than the shortest gap that is counted.
 const THRESHOLD_US: u64 = 10;
 
+const IDLE: &str = "idle states";
+
 pub(super) fn checks(facts: &Facts) -> Vec<Check> {
     let is_virtual = facts.is_virtual();
     vec![
         clock(machine::clock_source().as_ref(), &facts.cpu),
-        idle(&idle_states(), is_virtual),
+        match idle_states() {
+            Ok(states) => idle(&states, is_virtual),
+            Err(error) => unseen(&error),
+        },
         frequency(&machine::frequencies(), is_virtual),
     ]
 }
 
 /// Those of all CPUs: on hybrid ones they differ, and each can be turned off by itself.
-fn idle_states() -> Vec<IdleState> {
-    CpuList::possible()
-        .unwrap_or_default()
+fn idle_states() -> Result<Vec<IdleState>, CpuListError> {
+    Ok(CpuList::possible()?
         .iter()
         .flat_map(machine::idle_states)
-        .collect()
+        .collect())
+}
+
+/// Nothing is known of idle states where it is not known which CPUs there are.
+fn unseen(error: &CpuListError) -> Check {
+    Check::ok(Group::Time, IDLE, error.to_string()).but(
+        State::Unknown,
+        "trust in short gaps, if the CPUs sleep deeply",
+        "mount sysfs at /sys",
+    )
 }
 
 fn clock(source: Option<&ClockSource>, cpu: &CpuInfo) -> Check {
@@ -98,7 +111,7 @@ fn clock(source: Option<&ClockSource>, cpu: &CpuInfo) -> Check {
 }
 
 fn idle(states: &[IdleState], is_virtual: bool) -> Check {
-    let name = "idle states";
+    let name = IDLE;
     let enabled = states.iter().filter(|state| state.enabled);
     let Some(deepest) = enabled.max_by_key(|state| state.latency_us) else {
         let check = Check::ok(Group::Time, name, "the kernel chooses among none");
@@ -243,6 +256,8 @@ mod tests {
             State::Ok
         );
         assert_eq!(idle(&[], true).state, State::Unknown);
+        let nowhere = "x".parse::<CpuList>().expect_err("no list");
+        assert_eq!(unseen(&nowhere).state, State::Unknown);
         assert_eq!(idle(&[state(1, true)], true).state, State::Unknown);
     }
 

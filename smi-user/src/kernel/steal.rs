@@ -4,9 +4,14 @@
 //! run again. So it is up to date at any moment the guest can look, while the kernel's own account of it, `/proc/stat`,
 //! follows only with the tick.
 
+use std::{fs, io};
+
 use thiserror::Error;
 
 use super::btf::{Btf, BtfError};
+
+/// What the kernel was booted with.
+const COMMAND_LINE: &str = "/proc/cmdline";
 
 /// Leaves at which hypervisors present themselves to `CPUID` (`hypervisor_cpuid_base` in
 /// `arch/x86/include/asm/processor.h`).
@@ -29,6 +34,9 @@ pub enum StealError {
     /// The kernel was told not to ask for it.
     #[error("the kernel was booted with no-steal-acc")]
     SwitchedOff,
+    /// It is not known what the kernel was told.
+    #[error("cannot read {COMMAND_LINE}, which may switch it off")]
+    CommandLine(#[source] io::Error),
     /// The variable cannot be found.
     #[error(transparent)]
     Btf(#[from] BtfError),
@@ -51,12 +59,12 @@ impl Path {
     /// The one of this kernel.
     ///
     /// # Errors
-    /// When no hypervisor tells steal here, or the kernel does not describe its types.
+    /// When no hypervisor tells steal here, the kernel may have been told not to ask, or does not describe its types.
     pub fn find() -> Result<Self, StealError> {
         if !told() {
             return Err(StealError::Untold);
         }
-        let options = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+        let options = fs::read_to_string(COMMAND_LINE).map_err(StealError::CommandLine)?;
         if options
             .split_whitespace()
             .any(|option| option == "no-steal-acc")

@@ -233,23 +233,21 @@ fn read(trial: &Trial) -> Finding {
         Ok(watched) => watched,
         Err(finding) => return finding,
     };
-    let proof = watched.snapshot.attribution.smi;
     let Some(smis) = watched.snapshot.cpus.first().and_then(|cpu| cpu.smis) else {
         return unproven("this run did not count SMIs");
     };
-    if proof != Proof::Gap {
-        return unproven(format!(
-            "this counter is no perf event or the detector's gaps are read after the fact, so that causes are known \
-             for each {proof} only, not for each gap"
-        ));
-    }
+    let Some(sampled) = smis.sampled else {
+        return unproven(
+            "this counter is no perf event, or the detector's gaps are read after the fact: SMIs are not compared with \
+             each gap here",
+        );
+    };
     if smis.unread > 0 {
         return refuted(format!(
             "{} readings failed: other users of perf events take turns with the counter",
             smis.unread
         ));
     }
-    let sampled = smis.sampled.unwrap_or_default();
     if sampled == 0 {
         return unproven(NONE_SAMPLED);
     }
@@ -532,6 +530,20 @@ mod tests {
         ] {
             assert_eq!((told(&trial, SEE).0, told(&trial, CALL).0), (see, call));
         }
+    }
+
+    #[test]
+    fn a_counter_that_the_programs_do_not_read_is_not_called_still() {
+        let mut trial = watched(1, 1, &[(500, true)]);
+        if let Ok(watched) = &mut trial.watched {
+            watched.snapshot.cpus[0].smis = Some(SmiCounts {
+                counted: 3,
+                ..SmiCounts::default()
+            });
+        }
+        let (state, why) = told(&trial, READ);
+        assert_eq!(state, State::Unproven);
+        assert!(why.contains("not compared with each gap"), "{why}");
     }
 
     #[test]
