@@ -6,7 +6,7 @@ mod slots;
 use std::{
     error::Error,
     io,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     ptr, thread,
     time::Duration,
 };
@@ -15,6 +15,7 @@ use aya::{
     EbpfLoader, Pod, VerifierLogLevel,
     maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{PerfEvent, Program, ProgramError, RawTracePoint, TracePoint},
+    sys::{Stats, enable_stats},
 };
 use aya_log::EbpfLogger;
 use log::LevelFilter;
@@ -22,6 +23,8 @@ use smi_common::{CpuStats, GapRecord, Knobs, Sources, TracerLayout};
 use thiserror::Error;
 
 pub use slots::{Slot, SpinSlots};
+
+use crate::{model::BpfCost, units::ns};
 
 /// The shipped object, built by `cargo xtask build-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/smilat-bpf"));
@@ -111,6 +114,8 @@ pub struct Bpf {
     gaps: RingBuf<MapData>,
     tracer: Array<MapData, Shared<TracerLayout>>,
     sources: Array<MapData, Shared<Sources>>,
+    /// Has the kernel measure the programs' runs while it is open.
+    measuring: Option<OwnedFd>,
 }
 
 impl Bpf {
@@ -161,6 +166,7 @@ impl Bpf {
             gaps: take(&mut ebpf, "GAPS")?,
             tracer: take(&mut ebpf, "TRACER")?,
             sources: take(&mut ebpf, "SOURCES")?,
+            measuring: None,
             ebpf,
         })
     }
@@ -341,6 +347,37 @@ impl Bpf {
         let zero = aya::maps::PerCpuValues::try_from(vec![Shared(CpuStats::default()); cpus])
             .map_err(|error| failed(MapError::IoError(error)))?;
         self.stats.set(0, zero, 0).map_err(failed)
+    }
+
+    /// Has the kernel measure the runs of all BPF programs of the machine while this object lives.
+    ///
+    /// # Errors
+    /// When the kernel refuses: takes `CAP_SYS_ADMIN`.
+    pub fn measure_cost(&mut self) -> Result<(), BpfError> {
+        let measuring = enable_stats(Stats::RunTime)
+            .map_err(|error| BpfError::refused("measure the BPF programs (--bpf-stats)", &error))?;
+        self.measuring = Some(measuring);
+        Ok(())
+    }
+
+    /// What the programs of this object took so far; `None` while nothing measures it.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn cost(&self) -> Result<Option<BpfCost>, BpfError> {
+        if self.measuring.is_none() {
+            return Ok(None);
+        }
+        let mut cost = BpfCost::default();
+        for (name, program) in self.ebpf.programs() {
+            if program.fd().is_err() {
+                continue;
+            }
+            let info = program.info().map_err(refused_program(name))?;
+            cost.runs += info.run_count();
+            cost.run_ns += ns(info.run_time());
+        }
+        Ok(Some(cost))
     }
 
     /// Takes the single gaps that wait in the ring buffer, oldest first, and passes on the programs' diagnostics.

@@ -1,14 +1,18 @@
 //! The command line: definitions and help texts only.
 
-use std::{path::PathBuf, time::Duration};
+mod detection;
+mod run;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use detection::Detection;
+pub use run::{Format, RunArgs};
 
 use crate::{
     counter,
     detector::Choice,
-    kernel::{cpus::CpuList, dma_latency},
-    settings::{Mode, Preset},
     units::{Bare, parse_time},
 };
 
@@ -86,134 +90,6 @@ pub enum Command {
     /// they put them back when they end. What a SIGKILL kept them from putting back is noted in /run/smilat; the next
     /// `smilat run` does it too.
     Restore,
-}
-
-/// How reports are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Tables for people
-    #[default]
-    Text,
-    /// One JSON object a line for each snapshot; docs/ndjson.md explains the fields
-    Ndjson,
-}
-
-/// Options of `smilat run`.
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  smilat run                                  watch all CPUs at 1 % of one CPU until Ctrl-C
-  smilat run --duration 1h --hardlimit 50us   exit status 1 if any gap exceeds 50 us
-  smilat run --cpus 2-3 --preset idle         watch two CPUs closely
-  smilat run --width 100ms --window 500ms --mode per-cpu --irqs-off-max 100us
-  smilat run --format ndjson --duration 10s | jq '.cpus[].gaps.max_ns'")]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a switch of the command line"
-)]
-pub struct RunArgs {
-    /// Drop gaps shorter than this in the kernel
-    #[arg(short, long, value_name = "TIME", default_value = "10us", value_parser = gap_time, help_heading = "Detection")]
-    pub threshold: Duration,
-
-    /// Settings of width, window, irqs-off-max and mode that fit a kind of machine; each option overrules them
-    #[arg(long, value_enum, default_value_t, help_heading = "Detection")]
-    pub preset: Preset,
-
-    /// Time spent sampling in each window; below --window
-    #[arg(long, value_name = "TIME", value_parser = gap_time, help_heading = "Detection")]
-    pub width: Option<Duration>,
-
-    /// Time from one window to the next, on average: pauses vary at random, so that gaps which come at a fixed
-    /// interval are neither always seen nor always missed
-    #[arg(long, value_name = "TIME", value_parser = gap_time, help_heading = "Detection")]
-    pub window: Option<Duration>,
-
-    /// Longest stretch with interrupts off: what anything on the CPU may have to wait because of smilat
-    ///
-    /// 10us to 100ms. Shorter stretches are kinder to the workload and lose a little of each width to the interrupts
-    /// served between them.
-    #[arg(long, value_name = "TIME", value_parser = gap_time, help_heading = "Detection")]
-    pub irqs_off_max: Option<Duration>,
-
-    /// Which CPUs are sampled at a time
-    #[arg(long, value_enum, help_heading = "Detection")]
-    pub mode: Option<Mode>,
-
-    /// CPUs to watch, in the kernel's notation (0-3,8) [default: all online]
-    #[arg(short, long, value_name = "LIST", help_heading = "Detection")]
-    pub cpus: Option<CpuList>,
-
-    /// What finds the gaps
-    #[arg(long, value_enum, default_value_t, help_heading = "Detection")]
-    pub detector: Choice,
-
-    /// What counts SMIs, so that gaps can be proven to be some
-    ///
-    /// A gap is put down to an SMI only if the counter of its CPU moved across it. NMIs and steal are told by the kernel
-    /// and the hypervisor whatever is chosen here.
-    #[arg(long, value_enum, default_value_t, help_heading = "Detection")]
-    pub counter: counter::Choice,
-
-    /// Real-time priority (FIFO policy) of the sampling threads, 0 for none
-    ///
-    /// Without it, busy CPUs take time from the windows. 1 is the lowest: every real-time thread of the workload with
-    /// a higher priority goes first.
-    #[arg(long, value_name = "0-99", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=99), help_heading = "Detection")]
-    pub rt_priority: u8,
-
-    /// Pass on at most this many single gaps per CPU and second; all are counted
-    ///
-    /// One that is longer than all before it in its interval is passed on beyond this number, unless this is 0.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(0..=100_000), help_heading = "Detection")]
-    pub max_gap_records: u64,
-
-    /// Keep all CPUs out of idle states that take longer than this to wake up from, in whole us, while it runs
-    ///
-    /// 0 keeps them from sleeping at all. Deep idle states have windows begin late and CPUs begin slowly; hwlatdetect,
-    /// rtla and cyclictest do the same. It costs power and heat. Held by `/dev/cpu_dma_latency`: the kernel lifts it when
-    /// smilat ends, however it ends.
-    #[arg(long, value_name = "TIME", value_parser = dma_latency, help_heading = "Detection")]
-    pub dma_latency: Option<Duration>,
-
-    /// Measure the share of cycles that SMIs take on each watched CPU, as `perf stat --smi-cost` does
-    ///
-    /// Of the cycles a CPU was awake (the register APERF), those that its own counter of cycles did not see because it
-    /// stands still in SMIs: `freeze_on_smi` is 1 while smilat runs, for all users of perf on the machine, and put back
-    /// afterwards. Takes an Intel CPU with one kind of cores, on bare metal.
-    #[arg(long, help_heading = "Detection")]
-    pub smi_cost: bool,
-
-    /// Accept settings that leave a watched CPU little time for anything else
-    #[arg(long, help_heading = "Detection")]
-    pub force: bool,
-
-    /// Time between reports
-    #[arg(short, long, value_name = "TIME", default_value = "5s", value_parser = interval, help_heading = "Reports")]
-    pub interval: Duration,
-
-    /// Stop after this time [default: at Ctrl-C]
-    #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Reports")]
-    pub duration: Option<Duration>,
-
-    /// Exit with status 1 if a gap was longer than this
-    #[arg(long, value_name = "TIME", value_parser = gap_time, help_heading = "Reports")]
-    pub hardlimit: Option<Duration>,
-
-    /// How to report
-    #[arg(short, long, value_enum, default_value_t, help_heading = "Reports")]
-    pub format: Format,
-
-    /// Write the reports to this file instead of standard output; replaces it
-    #[arg(short, long, value_name = "FILE", help_heading = "Reports")]
-    pub output: Option<PathBuf>,
-
-    /// Say nothing on standard error but errors; in text, report only the final summary
-    #[arg(short, long, conflicts_with = "verbose", help_heading = "Reports")]
-    pub quiet: bool,
-
-    /// Log what is done, and the diagnostics of the BPF programs, to standard error
-    #[arg(short, long, help_heading = "Reports")]
-    pub verbose: bool,
 }
 
 /// Options of `smilat doctor`.
@@ -331,50 +207,14 @@ fn byte(text: &str) -> Result<u8, String> {
         .ok_or_else(|| "the port takes one byte; write 0 to 255 or 0x00 to 0xff".to_owned())
 }
 
-fn pause(text: &str) -> Result<Duration, String> {
-    const MAX: Duration = Duration::from_hours(1);
-    match parse_time(text, Bare::Seconds) {
-        Ok(time) if time > MAX => Err("above 1h, the longest that makes sense here".into()),
-        Ok(time) => Ok(time),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
 fn gap_time(text: &str) -> Result<Duration, String> {
     parse_time(text, Bare::Microseconds).map_err(|error| error.to_string())
 }
 
-fn dma_latency(text: &str) -> Result<Duration, String> {
-    let limit = parse_time(text, Bare::Microseconds).map_err(|error| error.to_string())?;
-    if limit > dma_latency::MAX {
-        return Err(format!(
-            "{text} is above 1s: no idle state takes as long to wake up from, so nothing would be limited; write 0 to 1s"
-        ));
-    }
-    if limit.subsec_nanos() % 1_000 != 0 {
-        return Err(format!(
-            "{text} is not a whole number of microseconds, the only ones that /dev/cpu_dma_latency takes; round it"
-        ));
-    }
-    Ok(limit)
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
+fn pause(text: &str) -> Result<Duration, String> {
+    const MAX: Duration = Duration::from_hours(1);
     match parse_time(text, Bare::Seconds) {
-        Ok(time) if time.is_zero() => {
-            Err("0 leaves no time to detect anything; leave it out to run until Ctrl-C".into())
-        }
-        Ok(time) => Ok(time),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn interval(text: &str) -> Result<Duration, String> {
-    const MIN: Duration = Duration::from_millis(10);
-    match parse_time(text, Bare::Seconds) {
-        Ok(time) if time < MIN => Err(format!(
-            "{text} is below 10ms: reporting would cost more than detecting"
-        )),
+        Ok(time) if time > MAX => Err("above 1h, the longest that makes sense here".into()),
         Ok(time) => Ok(time),
         Err(error) => Err(error.to_string()),
     }
@@ -391,47 +231,12 @@ mod tests {
     }
 
     #[test]
-    fn bare_numbers_are_as_in_hwlatdetect() {
-        let cli = Cli::parse_from([
-            "smilat",
-            "run",
-            "--threshold",
-            "20",
-            "--duration",
-            "60",
-            "--width",
-            "1000",
-        ]);
-        let Command::Run(args) = cli.command else {
-            panic!("another command");
-        };
-        assert_eq!(args.threshold, Duration::from_micros(20));
-        assert_eq!(args.duration, Some(Duration::from_mins(1)));
-        assert_eq!(args.width, Some(Duration::from_millis(1)));
-    }
-
-    #[test]
     fn a_byte_is_decimal_or_hexadecimal() {
         for (text, value) in [("0", 0), ("255", 255), ("0x4f", 0x4f), ("0XFF", 255)] {
             assert_eq!(byte(text), Ok(value), "{text}");
         }
         for text in ["", "0x", "256", "0x100", "-1", "+1", "0x+1", "4f", "two"] {
             assert!(byte(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn times_that_make_no_sense_are_refused() {
-        for (option, told) in [
-            ("--duration=0", "no time to detect"),
-            ("--interval=9ms", "below 10ms"),
-            ("--dma-latency=1500ns", "whole number of microseconds"),
-            ("--dma-latency=1001ms", "above 1s"),
-        ] {
-            let error = Cli::try_parse_from(["smilat", "run", option])
-                .expect_err(option)
-                .to_string();
-            assert!(error.contains(told), "{error}");
         }
     }
 }

@@ -23,6 +23,9 @@ const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-d
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CORE: &str = "/usr/lib/rustlib/bpfel-unknown-none";
 
+/// What the tests on this machine need beside it: programs, and the Debian packages they come in.
+const TEST_TOOLS: [(&str, &str); 1] = [("tmux", "tmux")];
+
 /// A compiler that can build for BPF, and the linker that goes with it.
 pub(crate) struct Toolchain {
     cargo: PathBuf,
@@ -135,6 +138,19 @@ fn debian() -> Result<Compiler> {
         build_std: false,
         libllvm,
     })
+}
+
+/// Installs what the tests on this machine need.
+pub(crate) fn test_tools() -> Result<()> {
+    let missing: Vec<&str> = TEST_TOOLS
+        .iter()
+        .filter(|(program, _)| sh::find(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    install_packages(&missing)
 }
 
 /// Installs Debian packages that are missing.

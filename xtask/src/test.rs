@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::{ebpf, run, sh, vm};
+use crate::{ebpf, run, setup, sh, vm};
 
 /// The parts, cheapest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -62,6 +62,7 @@ fn unit() -> Result<()> {
 }
 
 fn host(update_snapshots: bool) -> Result<()> {
+    setup::test_tools()?;
     let smilat = run::build()?;
     let mut cargo = sh::cargo();
     cargo

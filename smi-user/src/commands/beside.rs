@@ -1,9 +1,9 @@
-//! What `smilat run` does to the machine beside detecting: it limits idle states and measures what SMIs cost, if asked to.
+//! What a command that watches does to the machine beside detecting: it limits idle states and measures what SMIs cost, if asked to.
 
 use anyhow::{Error, Result};
 
 use crate::{
-    cli::RunArgs,
+    cli::Detection,
     counter::cost::SmiCosts,
     kernel::{changes, dma_latency::DmaLatency, machine},
     model::Snapshot,
@@ -17,11 +17,11 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    /// Undoes what a killed smilat left changed, whichever settings they are, then does what `args` ask for.
+    /// Undoes what a killed smilat left changed, whichever settings they are, then does what is asked for.
     ///
     /// # Errors
     /// When something that was asked for cannot be done; then nothing is.
-    pub(super) fn begin(args: &RunArgs, settings: &Settings) -> Result<Self> {
+    pub(super) fn begin(asked: &Detection, settings: &Settings) -> Result<Self> {
         let (put_back, failures) = changes::restore_left();
         tell_put_back(&put_back);
         for error in failures {
@@ -30,8 +30,8 @@ impl Beside {
                 "what a killed smilat left cannot be put back: {error:#}; run smilat restore as root"
             );
         }
-        let dma_latency = args.dma_latency.map(DmaLatency::hold).transpose()?;
-        let costs = if args.smi_cost {
+        let dma_latency = asked.dma_latency.map(DmaLatency::hold).transpose()?;
+        let costs = if asked.smi_cost {
             let costs = SmiCosts::start(&settings.cpus)?;
             tell_put_back(&costs.put_back);
             Some(costs)

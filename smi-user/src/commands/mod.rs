@@ -9,3 +9,4 @@ pub mod verify;
 
 mod messages;
 mod signals;
+mod watch;

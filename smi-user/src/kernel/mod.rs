@@ -9,6 +9,7 @@ pub mod cpuid;
 pub mod cpuinfo;
 pub mod cpus;
 pub mod dma_latency;
+pub mod dmi;
 pub mod fadt;
 pub mod kallsyms;
 pub mod kconfig;

@@ -1,6 +1,6 @@
 //! What this process may do: capabilities (`/proc/self/status`, `capabilities(7)`) and the settings that limit them.
 
-use std::fs;
+use std::{fs, mem::MaybeUninit};
 
 /// The capabilities smilat uses, with their bit (`include/uapi/linux/capability.h`).
 pub const CAP_SYS_ADMIN: (u32, &str) = (21, "CAP_SYS_ADMIN");
@@ -84,6 +84,38 @@ pub fn allow_many_files() {
     }
 }
 
+/// CPU time of this process since it started, user and system, in ns (`getrusage(2)`; the kernel keeps it in ns and tells
+/// us).
+pub fn cpu_ns() -> u64 {
+    let mut usage = MaybeUninit::<libc::rusage>::uninit();
+    // SAFETY: the call writes the whole value; it cannot fail for this process.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    let ns = |time: libc::timeval| {
+        // Neither is negative.
+        time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_usec.cast_unsigned() * 1_000
+    };
+    ns(usage.ru_utime) + ns(usage.ru_stime)
+}
+
+/// Memory this process holds, in bytes (`VmRSS` of `/proc/self/status`); 0 where `/proc` cannot be read.
+pub fn resident_bytes() -> u64 {
+    fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|status| resident_of_status(&status))
+        .unwrap_or(0)
+}
+
+fn resident_of_status(status: &str) -> Option<u64> {
+    let value = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +128,16 @@ mod tests {
         assert!(capabilities.has(CAP_PERFMON));
         assert!(capabilities.has(CAP_SYS_NICE));
         assert!(!capabilities.has(CAP_SYS_ADMIN));
+    }
+
+    #[test]
+    fn the_memory_held_is_read_from_the_status_file() {
+        assert_eq!(
+            resident_of_status("Name:\tcat\nVmRSS:\t    1424 kB\n"),
+            Some(1_458_176)
+        );
+        assert_eq!(resident_of_status("Name:\tkthreadd\n"), None);
+        assert!(resident_bytes() > 100_000);
     }
 
     #[test]

@@ -3,12 +3,18 @@
 mod cause;
 mod cost;
 mod histogram;
+mod own_cost;
+mod recording;
 mod snapshot;
+mod summary;
 
 pub use cause::{Attribution, Cause, CauseStats, CounterInfo, Proof, SmiCounts, StealCounts};
 pub use cost::SmiCost;
 pub use histogram::{Bucket, Histogram};
+pub use own_cost::{BpfCost, OwnCost};
+pub use recording::{Header, Machine};
 pub use snapshot::{
     CpuSnapshot, DetectorInfo, Gap, GapKind, GapStats, Interval, RecordCounts, SCHEMA_VERSION,
     SamplerCounts, Snapshot, StretchCounts, TracerCounts, WindowCounts, WindowRecord,
 };
+pub use summary::{Comparison, Difference, Period, Slot, Summary, Verdict};

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Attribution, Cause, CauseStats, Histogram, SmiCost, SmiCounts, StealCounts};
+use super::{Attribution, Cause, CauseStats, Histogram, OwnCost, SmiCost, SmiCounts, StealCounts};
 use crate::settings::Mode;
 
 /// Version of the snapshot's JSON; raised when a field changes its meaning or goes away.
@@ -26,6 +26,9 @@ pub struct Snapshot {
     pub detector: DetectorInfo,
     /// What proves the gaps' causes.
     pub attribution: Attribution,
+    /// What smilat itself costs.
+    #[serde(default)]
+    pub own_cost: OwnCost,
     /// The watched CPUs, ascending.
     pub cpus: Vec<CpuSnapshot>,
     /// Single gaps that ended since the snapshot before, oldest first, as far as the rate limit let them through.
@@ -213,7 +216,7 @@ pub struct WindowRecord {
 }
 
 /// What one CPU added in an interval.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 pub struct Interval {
     /// Time really spent sampling.
     pub exposure_ns: u64,

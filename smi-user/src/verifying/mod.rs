@@ -364,8 +364,8 @@ mod tests {
     use super::*;
     use crate::{
         model::{
-            Attribution, Cause, CpuSnapshot, DetectorInfo, GapStats, Histogram, RecordCounts,
-            SmiCounts, StretchCounts, TracerCounts, WindowCounts,
+            Attribution, Cause, CpuSnapshot, DetectorInfo, GapStats, Histogram, OwnCost,
+            RecordCounts, SmiCounts, StretchCounts, TracerCounts, WindowCounts,
         },
         settings::Mode,
     };
@@ -481,6 +481,7 @@ mod tests {
                 step_ns: 1.0,
                 noise_floor_ns: 1,
             },
+            own_cost: OwnCost::default(),
             attribution: Attribution {
                 smi: Proof::Gap,
                 ..Attribution::default()

@@ -1,0 +1,124 @@
+//! The options of `smilat run`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+
+use super::{detection::Detection, gap_time};
+use crate::units::{Bare, parse_time};
+
+/// How reports are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Tables for people
+    #[default]
+    Text,
+    /// One JSON object a line for each snapshot; docs/ndjson.md explains the fields
+    Ndjson,
+}
+
+/// Options of `smilat run`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  smilat run                                  watch all CPUs at 1 % of one CPU until Ctrl-C
+  smilat run --duration 1h --hardlimit 50us   exit status 1 if any gap exceeds 50 us
+  smilat run --cpus 2-3 --preset idle         watch two CPUs closely
+  smilat run --width 100ms --window 500ms --mode per-cpu --irqs-off-max 100us
+  smilat run --format ndjson --duration 10s | jq '.cpus[].gaps.max_ns'")]
+pub struct RunArgs {
+    /// What is watched and how.
+    #[command(flatten)]
+    pub detection: Detection,
+
+    /// Time between reports
+    #[arg(short, long, value_name = "TIME", default_value = "5s", value_parser = interval, help_heading = "Reports")]
+    pub interval: Duration,
+
+    /// Stop after this time [default: at Ctrl-C]
+    #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Reports")]
+    pub duration: Option<Duration>,
+
+    /// Exit with status 1 if a gap was longer than this
+    #[arg(long, value_name = "TIME", value_parser = gap_time, help_heading = "Reports")]
+    pub hardlimit: Option<Duration>,
+
+    /// How to report
+    #[arg(short, long, value_enum, default_value_t, help_heading = "Reports")]
+    pub format: Format,
+
+    /// Write the reports to this file instead of standard output; replaces it
+    #[arg(short, long, value_name = "FILE", help_heading = "Reports")]
+    pub output: Option<PathBuf>,
+
+    /// Say nothing on standard error but errors; in text, report only the final summary
+    #[arg(short, long, conflicts_with = "verbose", help_heading = "Reports")]
+    pub quiet: bool,
+
+    /// Log what is done, and the diagnostics of the BPF programs, to standard error
+    #[arg(short, long, help_heading = "Reports")]
+    pub verbose: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match parse_time(text, Bare::Seconds) {
+        Ok(time) if time.is_zero() => {
+            Err("0 leaves no time to detect anything; leave it out to run until Ctrl-C".into())
+        }
+        Ok(time) => Ok(time),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    const MIN: Duration = Duration::from_millis(10);
+    match parse_time(text, Bare::Seconds) {
+        Ok(time) if time < MIN => Err(format!(
+            "{text} is below 10ms: reporting would cost more than detecting"
+        )),
+        Ok(time) => Ok(time),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn bare_numbers_are_as_in_hwlatdetect() {
+        let cli = Cli::parse_from([
+            "smilat",
+            "run",
+            "--threshold",
+            "20",
+            "--duration",
+            "60",
+            "--width",
+            "1000",
+        ]);
+        let Command::Run(args) = cli.command else {
+            panic!("another command");
+        };
+        assert_eq!(args.detection.threshold, Duration::from_micros(20));
+        assert_eq!(args.duration, Some(Duration::from_mins(1)));
+        assert_eq!(args.detection.width, Some(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn times_that_make_no_sense_are_refused() {
+        for (option, told) in [
+            ("--duration=0", "no time to detect"),
+            ("--interval=9ms", "below 10ms"),
+            ("--dma-latency=1500ns", "whole number of microseconds"),
+            ("--dma-latency=1001ms", "above 1s"),
+        ] {
+            let error = Cli::try_parse_from(["smilat", "run", option])
+                .expect_err(option)
+                .to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+}

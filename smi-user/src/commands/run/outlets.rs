@@ -1,0 +1,115 @@
+//! Where a run's snapshots go. None of the ways out holds up another, nor the collection.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    sync::Arc,
+};
+
+use anyhow::Result;
+use jiff::tz::TimeZone;
+
+use super::exports::Exports;
+use crate::{
+    cli::{Format, RunArgs},
+    model::Snapshot,
+    output::{Ended, Output},
+    report::{Ndjson, Report, Text},
+    units::ns,
+};
+
+/// See the module.
+pub(super) struct Outlets {
+    exports: Exports,
+    report: Box<dyn Report>,
+    output: Output,
+    left_out: u64,
+}
+
+impl Outlets {
+    /// Opens all that `args` ask for, and says what is about to be done.
+    ///
+    /// # Errors
+    /// When one cannot be opened.
+    pub(super) fn open(args: &RunArgs, exports: Exports, plan: &str) -> Result<Self> {
+        let mut report = report(args);
+        let output = Output::open(args.output.as_deref())?;
+        if !plan_on_terminal(args) {
+            output.send(report.plan(plan));
+        }
+        Ok(Self {
+            exports,
+            report,
+            output,
+            left_out: 0,
+        })
+    }
+
+    /// Passes on the interval that ended with `snapshot`; false when its single gaps were not reported.
+    pub(super) fn interval(&mut self, snapshot: &Arc<Snapshot>) -> bool {
+        self.exports.publish(snapshot);
+        let taken = self.output.send(self.report.interval(snapshot));
+        if !taken {
+            self.left_out += 1;
+            if self.left_out == 1 {
+                log::warn!(
+                    "the reader of the reports does not keep up: some intervals are left out"
+                );
+            }
+        }
+        taken
+    }
+
+    /// Returns once the reports cannot be written any more: the reader went away, or writing failed.
+    pub(super) async fn closed(&self) {
+        self.output.closed().await;
+    }
+
+    /// Passes on the whole run, and waits until all is written.
+    ///
+    /// # Errors
+    /// When something could not be written.
+    pub(super) async fn finish(mut self, snapshot: &Arc<Snapshot>) -> Result<Ended> {
+        self.exports.publish(snapshot);
+        let last = self.report.end(snapshot);
+        let ended = self.output.finish(last).await?;
+        if self.left_out > 0 {
+            log::warn!(
+                "{} intervals were not reported; the totals include them",
+                self.left_out
+            );
+        }
+        Ok(ended)
+    }
+}
+
+/// Says what is about to be done before anything is: on standard output where the report goes there for people, on
+/// standard error otherwise.
+pub(super) fn tell_plan(args: &RunArgs, plan: &str) {
+    if plan_on_terminal(args) {
+        // A reader that is gone already shows itself again when the first report is written.
+        let _gone = io::stdout().write_all(&report(args).plan(plan));
+    } else if !args.quiet {
+        eprint!("{plan}");
+    }
+}
+
+fn plan_on_terminal(args: &RunArgs) -> bool {
+    args.format == Format::Text && args.output.is_none()
+}
+
+fn report(args: &RunArgs) -> Box<dyn Report> {
+    match args.format {
+        Format::Ndjson => Box::new(Ndjson),
+        Format::Text => {
+            let colour = args.output.is_none()
+                && io::stdout().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            Box::new(Text::new(
+                !args.quiet,
+                colour,
+                args.hardlimit.map(ns),
+                TimeZone::system(),
+            ))
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! A detector set to work as the command line asks, and what is done to the machine beside: what every command that
+//! watches begins and ends with.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::beside::Beside;
+use crate::{
+    attribution::Attribution,
+    bpf::{Bpf, BpfError},
+    cli::Detection,
+    collector::Collector,
+    detector::{self, Detector},
+    kernel::{cpus::CpuList, perf::PerfError, refusal, sched},
+    model::{DetectorInfo, Snapshot},
+    settings::{Settings, Wanted},
+    units::{show, show_ns},
+};
+
+/// How often waiting single gaps are fetched and the user is told what happened.
+pub(super) const FETCH: Duration = Duration::from_millis(100);
+
+/// A detector that can run here, and checked settings for it. Nothing has been done yet.
+pub(super) struct Prepared {
+    detector: Box<dyn Detector>,
+    why: String,
+    /// What it will be asked to do.
+    pub(super) settings: Settings,
+}
+
+impl Prepared {
+    /// Chooses the detector and checks the settings.
+    ///
+    /// # Errors
+    /// When none can run here, or a setting makes no sense.
+    pub(super) fn new(asked: &Detection) -> Result<Self> {
+        let (detector, why) = detector::choose(asked.detector)?;
+        let settings = settings(asked, detector.as_ref())?;
+        Ok(Self {
+            detector,
+            why,
+            settings,
+        })
+    }
+
+    /// Loads the programs and does what is asked for beside detecting.
+    ///
+    /// # Errors
+    /// When the kernel refuses something; nothing is left changed then.
+    pub(super) fn begin(self, asked: &Detection) -> Result<Ready> {
+        let highest_cpu = CpuList::possible()?.highest().unwrap_or_default();
+        let bpf = Bpf::load(highest_cpu).map_err(|error| explain(error.into()))?;
+        let beside = Beside::begin(asked, &self.settings)?;
+        Ok(Ready {
+            prepared: self,
+            bpf,
+            beside,
+        })
+    }
+}
+
+/// Everything but the detector is in force, until this is dropped.
+pub(super) struct Ready {
+    prepared: Prepared,
+    bpf: Bpf,
+    beside: Beside,
+}
+
+impl Ready {
+    /// What is about to be done to which CPUs, and what it costs, for people.
+    pub(super) fn plan(&self) -> String {
+        let Prepared {
+            detector,
+            why,
+            settings,
+        } = &self.prepared;
+        plan(detector.as_ref(), why, settings) + &self.beside.plan()
+    }
+
+    /// Starts the detector.
+    ///
+    /// # Errors
+    /// When the kernel refuses something; nothing is left changed then.
+    pub(super) fn start(self, asked: &Detection) -> Result<Watch> {
+        let Self {
+            prepared: Prepared {
+                detector, settings, ..
+            },
+            mut bpf,
+            beside,
+        } = self;
+        if asked.bpf_stats {
+            bpf.measure_cost().map_err(|error| explain(error.into()))?;
+        }
+        let attribution = Attribution::start(&mut bpf, asked.counter, &settings.cpus)?;
+        let running = detector.start(&mut bpf, &settings).map_err(explain)?;
+        let mut collector = Collector::new(bpf, running, attribution, detector.as_ref(), &settings);
+        tell_noise(collector.info());
+        for warning in collector.warnings() {
+            log::warn!("{warning}");
+        }
+        Ok(Watch { collector, beside })
+    }
+}
+
+/// A detector at work. Dropping it stops it and undoes what was done beside.
+pub(super) struct Watch {
+    collector: Collector,
+    beside: Beside,
+}
+
+impl Watch {
+    /// Ends the interval and reads everything.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub(super) fn snapshot(&mut self) -> Result<Snapshot> {
+        let mut snapshot = self.collector.snapshot()?;
+        self.beside.add_to(&mut snapshot);
+        Ok(snapshot)
+    }
+
+    /// Takes what waits in the kernel's buffers, and returns what the user should know; to be called every [`FETCH`].
+    ///
+    /// # Errors
+    /// When they cannot be read, or the detector has ended by itself.
+    pub(super) fn fetch(&mut self) -> Result<Vec<String>> {
+        self.collector.fetch()?;
+        Ok(self.collector.warnings())
+    }
+
+    /// Counts single gaps of a snapshot that was not reported as given up.
+    pub(super) fn give_up(&mut self, snapshot: &Snapshot) {
+        self.collector.give_up(snapshot);
+    }
+
+    /// Stops detecting, puts back what was changed, and reads everything for the last time; beside it the failure that
+    /// ended it or came on the way, if one did.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub(super) fn finish(self) -> Result<(Snapshot, Result<()>)> {
+        let Self {
+            collector,
+            mut beside,
+        } = self;
+        let (mut snapshot, stopped) = collector.finish()?;
+        beside.add_to(&mut snapshot);
+        let put_back = beside.end();
+        Ok((snapshot, stopped.and(put_back)))
+    }
+}
+
+fn settings(asked: &Detection, detector: &dyn Detector) -> Result<Settings> {
+    let preset = asked.preset.defaults();
+    let wanted = Wanted {
+        threshold: asked.threshold,
+        width: asked.width.unwrap_or(preset.width),
+        window: asked.window.unwrap_or(preset.window),
+        irqs_off_max: asked.irqs_off_max.unwrap_or(preset.irqs_off_max),
+        mode: asked
+            .mode
+            .unwrap_or_else(|| detector.default_mode(preset.mode)),
+        cpus: asked.cpus.clone(),
+        rt_priority: asked.rt_priority,
+        records_per_s: asked.max_gap_records,
+        force: asked.force,
+    };
+    let online = CpuList::online()?;
+    let allowed = sched::allowed(&online);
+    Ok(Settings::check(wanted, &online, &allowed)?)
+}
+
+/// Warns about a threshold that the loop's own steps exceed.
+fn tell_noise(detector: &DetectorInfo) {
+    let threshold = show_ns(detector.threshold_ns as f64);
+    let floor = show_ns(detector.noise_floor_ns as f64);
+    log::debug!(
+        "a step takes {:.1} ns, noise floor {floor}",
+        detector.step_ns
+    );
+    if detector.noise_floor_ns > detector.threshold_ns {
+        log::warn!(
+            "the threshold {threshold} is below this machine's noise floor of {floor}: one step of the loop in 10,000 \
+             takes that long by itself, so many of the gaps counted will be no gaps"
+        );
+    }
+}
+
+/// What is about to be done to which CPUs, and what it costs.
+fn plan(detector: &dyn Detector, why: &str, settings: &Settings) -> String {
+    let Settings {
+        threshold,
+        width,
+        window,
+        mode,
+        ref cpus,
+        ..
+    } = *settings;
+    let scheduling = detector.scheduling(settings);
+    format!(
+        "smilat {}: {} detector ({why}), threshold {}\n\
+         watching CPU {cpus}, mode {mode}: {} of every {}, {scheduling}\n\
+         cost: {:.2} % of each watched CPU, {:.2} CPUs in all; there an interrupt may wait up to {}, other threads up to {}\n",
+        env!("CARGO_PKG_VERSION"),
+        detector.name(),
+        show(threshold),
+        show(width),
+        show(window),
+        settings.duty_per_cpu() * 100.0,
+        settings.duty_per_cpu() * cpus.len() as f64,
+        show(detector.irqs_off(settings)),
+        show(width),
+    )
+}
+
+/// Adds to a refusal of the kernel's what may be behind it and what would help.
+fn explain(error: anyhow::Error) -> anyhow::Error {
+    let errno = error
+        .downcast_ref::<BpfError>()
+        .and_then(BpfError::errno)
+        .or_else(|| {
+            let mut causes = error.chain();
+            let perf = causes.find_map(|cause| cause.downcast_ref::<PerfError>())?;
+            perf.source.raw_os_error()
+        });
+    match refusal::hint(errno) {
+        Some(hint) => anyhow::anyhow!("{error:#}: {hint}"),
+        None => error,
+    }
+}
