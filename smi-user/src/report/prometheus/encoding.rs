@@ -1,4 +1,4 @@
-//! Families as prometheus-client writes them: OpenMetrics text, and Prometheus's protobuf.
+//! Families as prometheus-client writes them: `OpenMetrics` text, and Prometheus's protobuf.
 
 use std::{fmt, time::SystemTime};
 
@@ -40,7 +40,7 @@ pub(super) fn registry(families: Vec<Family>, started: Timestamp) -> Registry {
     registry
 }
 
-/// OpenMetrics text.
+/// `OpenMetrics` text.
 pub(super) fn open_metrics(registry: &Registry) -> Result<Bytes, fmt::Error> {
     let mut text = String::new();
     text::encode(&mut text, registry)?;

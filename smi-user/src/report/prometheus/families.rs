@@ -56,7 +56,7 @@ pub(super) enum Value {
         /// Of all durations, in seconds.
         sum: f64,
         /// The durations.
-        histogram: Histogram,
+        histogram: Box<Histogram>,
     },
 }
 
@@ -96,7 +96,7 @@ fn gaps(list: &mut List, snapshot: &Snapshot, about: &About) {
     );
     let histogram = |sum_ns, histogram| Value::Histogram {
         sum: seconds(sum_ns),
-        histogram,
+        histogram: Box::new(histogram),
     };
     if about.per_cpu_histograms {
         list.values(

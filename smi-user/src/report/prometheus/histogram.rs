@@ -1,14 +1,17 @@
 //! The kernel's buckets as Prometheus has them: native ones unchanged, and a coarser choice for servers without.
 
-use smi_common::buckets::{BUCKETS, FIRST_INDEX, LAST_INDEX, PER_OCTAVE};
+use smi_common::buckets::{BUCKETS, FIRST_INDEX, LAST_INDEX, SCHEMA};
 
 use crate::model::Histogram;
+
+/// Buckets for each power of two.
+const PER_POWER: i32 = 1 << SCHEMA;
 
 /// The lowest classic bound is 2^this s, 0.95 us: less is below any threshold in use.
 const LOWEST_POWER: i32 = -20;
 
 /// Empty buckets between two filled ones that are written as zeros, since a new span would take more room.
-const BRIDGED: usize = 2;
+const BRIDGED: i32 = 2;
 
 /// Half the width of the zero bucket, which stays empty: Prometheus's own default, 2^-128. A threshold of 0 would have
 /// servers take a histogram without gaps for a classic one.
@@ -27,32 +30,31 @@ pub(super) struct Native {
 impl Native {
     /// The buckets of `histogram`. What is shorter than all bounds is in the lowest, -192; what is longer in the highest, 33.
     pub(super) fn of(histogram: &Histogram) -> Self {
-        let counts = histogram.counts();
         let mut native = Self::default();
-        // Where the span that is being written ends; one past its last bucket.
-        let mut end: Option<usize> = None;
+        // One past the last bucket of the span that is being written.
+        let mut end: Option<i32> = None;
         let mut before = 0;
         let mut push = |deltas: &mut Vec<i64>, count: u64| {
-            let count = count as i64;
+            let count = count.cast_signed();
             deltas.push(count - before);
             before = count;
         };
-        for (position, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let empty = end.map(|end| position - end);
+        let filled = (FIRST_INDEX..)
+            .zip(histogram.counts())
+            .filter(|(_, count)| **count > 0);
+        for (index, count) in filled {
+            let empty = end.map(|end| index - end);
             match (empty, native.spans.last_mut()) {
                 (Some(empty), Some((_, length))) if empty <= BRIDGED => {
                     for _ in 0..empty {
                         push(&mut native.deltas, 0);
                     }
-                    *length += empty as u32 + 1;
+                    *length += empty.cast_unsigned() + 1;
                 }
-                (empty, _) => {
-                    let offset = empty.map_or(FIRST_INDEX + position as i32, |empty| empty as i32);
-                    native.spans.push((offset, 1));
-                }
+                (empty, _) => native.spans.push((empty.unwrap_or(index), 1)),
             }
             push(&mut native.deltas, *count);
-            end = Some(position + 1);
+            end = Some(index + 1);
         }
         native
     }
@@ -65,9 +67,9 @@ impl Native {
 pub(super) fn classic(histogram: &Histogram) -> Vec<(f64, u64)> {
     let counts = histogram.counts();
     let mut from = 0;
-    let mut buckets: Vec<(f64, u64)> = (LOWEST_POWER..=LAST_INDEX / PER_OCTAVE as i32)
+    let mut buckets: Vec<(f64, u64)> = (LOWEST_POWER..=LAST_INDEX / PER_POWER)
         .map(|power| {
-            let to = (power * PER_OCTAVE as i32 - FIRST_INDEX) as usize + 1;
+            let to = (power * PER_POWER - FIRST_INDEX) as usize + 1;
             let count = counts[from..to].iter().sum();
             from = to;
             (f64::from(power).exp2(), count)
@@ -134,6 +136,6 @@ mod tests {
 
     #[test]
     fn the_zero_bucket_is_prometheus_s() {
-        assert_eq!(ZERO_THRESHOLD, 2f64.powi(-128));
+        assert_eq!(ZERO_THRESHOLD.to_bits(), 2f64.powi(-128).to_bits());
     }
 }

@@ -19,7 +19,7 @@ use crate::model::Snapshot;
 pub enum Form {
     /// Prometheus's protobuf, the only one that carries native histograms.
     Protobuf,
-    /// OpenMetrics text 1.0.0.
+    /// `OpenMetrics` text 1.0.0.
     OpenMetrics,
     /// Prometheus's text 0.0.4, which everything reads.
     Text,
@@ -86,10 +86,10 @@ pub fn encode(
         Form::Text => {
             let families =
                 encoding::families(&registry, about.started).map_err(|error| failed(&error))?;
-            Ok(text::text(&families))
+            text::text(&families).map_err(|error| failed(&error))
         }
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
