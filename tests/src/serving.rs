@@ -39,7 +39,12 @@ impl Serving {
         Self::spawn(smilat().args(["run", "--listen", "127.0.0.1:0"]).args(args))
     }
 
-    fn spawn(command: &mut Command) -> Self {
+    /// Starts `command`, a `smilat run --listen`.
+    ///
+    /// # Panics
+    /// When it does not say where it listens.
+    #[track_caller]
+    pub fn spawn(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("smilat");
         let mut said = BufReader::new(child.stderr.take().expect("standard error"));
         let mut line = String::new();
