@@ -91,12 +91,15 @@ fn two_hundred_scrapes_a_second_cost_no_window() {
     let at_first = Windows::of(&serving);
     thread::sleep(PHASE);
     let between = Windows::of(&serving);
+    let cpu_seconds = serving.sum("smilat_cpu_seconds_total", "");
     let count = (PHASE.as_millis() / EVERY.as_millis()) as u32;
     let took = scrape(&serving, count, EVERY);
     let at_last = Windows::of(&serving);
 
     let (without, with) = (between.since(at_first), at_last.since(between));
     let rate = f64::from(count) / took.as_secs_f64();
+    let cpu_seconds = serving.sum("smilat_cpu_seconds_total", "") - cpu_seconds;
+    println!("CPU time of smilat while it was scraped: {cpu_seconds:.2} s");
     println!(
         "{count} scrapes, {rate:.1} a second: windows {with:?}; in {PHASE:?} without: {without:?}"
     );
@@ -149,10 +152,8 @@ fn endless_head(serving: &Serving) {
 fn given_up(mut deaf: TcpStream) {
     deaf.set_nonblocking(true).expect("set");
     wait_until("the end of answers that nobody takes", || {
-        match deaf.write(b"x") {
-            Ok(_) => false,
-            Err(error) => error.kind() != ErrorKind::WouldBlock,
-        }
+        let written = deaf.write_all(b"x");
+        written.is_err_and(|error| error.kind() != ErrorKind::WouldBlock)
     });
 }
 

@@ -36,6 +36,8 @@ const CONNECTIONS: usize = 64;
 const HEAD: usize = 16 * 1024;
 /// Header lines of a request.
 const HEADERS: usize = 64;
+/// Ports below this are root's, by the kernel's default.
+const FIRST_FREE_PORT: u16 = 1024;
 /// Pause after a connection could not be taken, for want of file descriptors for example.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
@@ -62,6 +64,11 @@ pub enum ServeError {
          means loopback"
     )]
     NotHere(SocketAddr),
+    /// The port is root's.
+    #[error(
+        "cannot listen on {0}: ports below {FIRST_FREE_PORT} take root or CAP_NET_BIND_SERVICE; choose a higher one"
+    )]
+    Privileged(SocketAddr),
     /// The kernel refused.
     #[error("cannot listen on {address}: {source}")]
     Refused {
@@ -88,6 +95,9 @@ impl Server {
     ) -> Result<Self, ServeError> {
         let refused = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => ServeError::InUse(address),
+            io::ErrorKind::PermissionDenied if address.port() < FIRST_FREE_PORT => {
+                ServeError::Privileged(address)
+            }
             io::ErrorKind::AddrNotAvailable => ServeError::NotHere(address),
             _ => ServeError::Refused { address, source },
         };
