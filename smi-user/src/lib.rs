@@ -17,6 +17,7 @@ pub mod model;
 mod output;
 pub mod recording;
 pub mod report;
+pub mod serve;
 pub mod settings;
 pub mod units;
 pub mod verifying;

@@ -4,7 +4,9 @@
 pub mod cost;
 pub mod guest;
 pub mod idle;
+pub mod prometheus;
 pub mod recorded;
+pub mod serving;
 
 use std::{
     env, fs,
@@ -30,7 +32,7 @@ use smi_user::{
 /// How long a test waits for what must happen before it calls it a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn from_env(name: &str) -> PathBuf {
+pub(crate) fn from_env(name: &str) -> PathBuf {
     env::var_os(name)
         .unwrap_or_else(|| panic!("{name} is not set; run these tests by `cargo xtask test host`"))
         .into()

@@ -3,6 +3,8 @@
 mod bench;
 mod dist;
 mod ebpf;
+mod packages;
+mod prometheus;
 mod run;
 mod setup;
 mod sh;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::{ebpf, run, setup, sh, vm};
+use crate::{ebpf, prometheus, run, setup, sh, vm};
 
 /// The parts, cheapest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -70,6 +70,7 @@ fn host(update_snapshots: bool) -> Result<()> {
         .args(["test", "--package", "tests", "--", "--test-threads=1"])
         .env("SMILAT", smilat)
         .env("SMILAT_TEST_BPF", ebpf::test_object());
+    prometheus::tell(&mut cargo)?;
     if update_snapshots {
         cargo.env("SMILAT_UPDATE_SNAPSHOTS", "1");
     }

@@ -1,11 +1,14 @@
 //! The options of `smilat run`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
 use super::{detection::Detection, gap_time};
-use crate::units::{Bare, parse_time};
+use crate::{
+    serve::parse_address,
+    units::{Bare, parse_time},
+};
 
 /// How reports are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -24,6 +27,7 @@ pub enum Format {
   smilat run --duration 1h --hardlimit 50us   exit status 1 if any gap exceeds 50 us
   smilat run --cpus 2-3 --preset idle         watch two CPUs closely
   smilat run --width 100ms --window 500ms --mode per-cpu --irqs-off-max 100us
+  smilat run --listen 9793 --quiet            metrics for Prometheus at http://127.0.0.1:9793/metrics
   smilat run --format ndjson --duration 10s | jq '.cpus[].gaps.max_ns'")]
 pub struct RunArgs {
     /// What is watched and how.
@@ -49,6 +53,20 @@ pub struct RunArgs {
     /// Write the reports to this file instead of standard output; replaces it
     #[arg(short, long, value_name = "FILE", help_heading = "Reports")]
     pub output: Option<PathBuf>,
+
+    /// Answer Prometheus on this address: /metrics, and /healthz; a bare PORT is one of loopback
+    ///
+    /// The newest interval's counts, as native histograms where the server asks for them; docs/metrics.md explains every
+    /// metric. An --interval no longer than the scrape interval keeps them fresh. Whoever reaches the address can read them:
+    /// there is no password and no encryption.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address, help_heading = "Reports")]
+    pub listen: Option<SocketAddr>,
+
+    /// Give Prometheus a histogram for each CPU instead of one for the machine
+    ///
+    /// Costs 1 series for each CPU as native histograms, 28 as classic ones.
+    #[arg(long, requires = "listen", help_heading = "Reports")]
+    pub per_cpu_histograms: bool,
 
     /// Say nothing on standard error but errors; in text, report only the final summary
     #[arg(short, long, conflicts_with = "verbose", help_heading = "Reports")]

@@ -17,6 +17,15 @@ const UNKNOWN: &str = "unknown";
 pub struct Cause(u64);
 
 impl Cause {
+    /// Nothing is proven.
+    pub const UNKNOWN: Self = Self(0);
+    /// An SMI alone.
+    pub const SMI: Self = Self(SMI);
+    /// An NMI alone.
+    pub const NMI: Self = Self(NMI);
+    /// Steal alone.
+    pub const STEAL: Self = Self(STEAL);
+
     /// The set of these bits of [`smi_common::cause`].
     pub fn of_bits(bits: u64) -> Self {
         Self(bits & (SETS as u64 - 1))

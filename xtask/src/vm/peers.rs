@@ -11,8 +11,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::packages;
-use crate::sh;
+use super::packages::cache;
+use crate::{packages, sh};
 
 /// The one series whose rtla is known to be made of these source files and nothing else.
 const SOURCE_PACKAGE: &str = "linux-source-6.12";
@@ -46,7 +46,7 @@ pub(super) fn trees() -> Result<Vec<PathBuf>> {
 /// The tree with a static `/usr/bin/rtla`. A newer kernel source in the package lists makes it anew.
 fn rtla() -> Result<PathBuf> {
     let version = packages::version(SOURCE_PACKAGE)?;
-    let tree = packages::cache()?.join(format!("rtla-{version}"));
+    let tree = cache()?.join(format!("rtla-{version}"));
     packages::once(&tree, |tree| {
         let work = tree.join("work");
         let source = unpack_rtla(&work)?;
@@ -109,7 +109,7 @@ fn compile_rtla(source: &Path, version: &str, work: &Path, program: &Path) -> Re
 
 /// The tree with `/usr/sbin/hwlatdetect` and what runs it.
 fn hwlatdetect() -> Result<PathBuf> {
-    let tree = packages::cache()?.join("hwlatdetect");
+    let tree = cache()?.join("hwlatdetect");
     packages::once(&tree, |tree| {
         let work = tree.join("work");
         let root = work.join("root");

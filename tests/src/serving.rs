@@ -1,0 +1,154 @@
+//! A running `smilat run --listen`, and asking it over HTTP.
+
+use std::{
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use crate::{smilat, wait_until};
+
+/// How long a client of these waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running smilat that serves metrics; killed when dropped before [`Serving::stop`].
+pub struct Serving {
+    /// The process.
+    pub child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its body.
+    pub body: String,
+}
+
+impl Serving {
+    /// Starts `smilat run --listen` with `args`, on a free port of loopback.
+    ///
+    /// # Panics
+    /// When it does not say where it listens.
+    #[track_caller]
+    pub fn start(args: &[&str]) -> Self {
+        Self::spawn(smilat().args(["run", "--listen", "127.0.0.1:0"]).args(args))
+    }
+
+    /// Starts `command`, a `smilat run --listen`.
+    ///
+    /// # Panics
+    /// When it does not say where it listens.
+    #[track_caller]
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("smilat");
+        let mut said = BufReader::new(child.stderr.take().expect("standard error"));
+        let mut line = String::new();
+        while !line.starts_with("metrics: http://") {
+            line.clear();
+            let read = said.read_line(&mut line).expect("UTF-8");
+            assert!(read > 0, "it ended without saying where it listens");
+        }
+        // What it says later must find room.
+        std::thread::spawn(move || io::copy(&mut said, &mut io::sink()));
+        let address = line
+            .trim_start_matches("metrics: http://")
+            .trim_end()
+            .trim_end_matches("/metrics")
+            .parse()
+            .expect("an address");
+        Self { child, address }
+    }
+
+    /// Waits until there are metrics.
+    ///
+    /// # Panics
+    /// When there are none within 20 s.
+    #[track_caller]
+    pub fn ready(&self) {
+        wait_until("metrics", || {
+            get(self.address, "/metrics").is_ok_and(|answer| answer.status == 200)
+        });
+    }
+
+    /// The metrics as text.
+    ///
+    /// # Panics
+    /// When there are none.
+    #[track_caller]
+    pub fn metrics(&self) -> String {
+        let answer = get(self.address, "/metrics").expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.body
+    }
+
+    /// The sum of a family's samples whose labels contain `label`.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn sum(&self, family: &str, label: &str) -> f64 {
+        let metrics = self.metrics();
+        let values: Vec<f64> = metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix(family)?.rsplit_once(' '))
+            .filter(|(labels, _)| {
+                labels.contains(label) && (labels.is_empty() || labels.starts_with('{'))
+            })
+            .map(|(_, value)| value.parse().expect("a number"))
+            .collect();
+        assert!(!values.is_empty(), "no {family} in {metrics}");
+        values.iter().sum()
+    }
+
+    /// Asks it to end, as Ctrl-C does.
+    ///
+    /// # Panics
+    /// When it cannot be asked.
+    pub fn interrupt(&self) {
+        let pid = i32::try_from(self.child.id()).expect("a process id");
+        // SAFETY: a child that was not waited for, so the number is its own.
+        assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+    }
+
+    /// Ends it as Ctrl-C does.
+    ///
+    /// # Panics
+    /// When it cannot be waited for.
+    pub fn stop(mut self) -> ExitStatus {
+        self.interrupt();
+        self.child.wait().expect("waited for")
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _waited = self.child.wait();
+    }
+}
+
+/// Asks `address` for `path`.
+///
+/// # Errors
+/// When there is no answer.
+pub fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    // HTTP/1.0, so that no answer comes in chunks.
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let parsed = answer.split_once("\r\n\r\n").and_then(|(head, body)| {
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some(Answer {
+            status,
+            body: body.to_owned(),
+        })
+    });
+    parsed.ok_or_else(|| io::Error::other(format!("no answer: {answer}")))
+}

@@ -1,0 +1,310 @@
+//! `smilat run --listen` and its clients: neither many nor bad ones delay or end the collection.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
+    net::TcpStream,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
+
+use smi_user::model::Snapshot;
+use tests::{
+    refused,
+    serving::{Serving, get},
+    smilat, wait_until,
+};
+
+/// How long a client of these waits.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Windows of all CPUs since start.
+#[derive(Clone, Copy, Debug)]
+struct Windows {
+    run: f64,
+    skipped: f64,
+}
+
+impl Windows {
+    fn of(serving: &Serving) -> Self {
+        // Both of the same snapshot, or nothing could be said of their sum.
+        let metrics = serving.metrics();
+        let sum = |outcome: &str| {
+            metrics
+                .lines()
+                .filter(|line| line.starts_with("smilat_windows_total{") && line.contains(outcome))
+                .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+                .sum()
+        };
+        Self {
+            run: sum("outcome=\"run\""),
+            skipped: sum("outcome=\"skipped\""),
+        }
+    }
+
+    fn since(self, earlier: Self) -> Self {
+        Self {
+            run: self.run - earlier.run,
+            skipped: self.skipped - earlier.skipped,
+        }
+    }
+}
+
+/// Scrapes `count` times over one connection, `every` so often; returns how long it took.
+fn scrape(serving: &Serving, count: u32, every: Duration) -> Duration {
+    let stream = TcpStream::connect(serving.address).expect("connected");
+    stream.set_nodelay(true).expect("set");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    let mut answers = BufReader::new(stream.try_clone().expect("a second handle"));
+    let mut requests = stream;
+    let began = Instant::now();
+    for i in 0..count {
+        thread::sleep((every * i).saturating_sub(began.elapsed()));
+        requests
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            .expect("sent");
+        let mut line = String::new();
+        answers.read_line(&mut line).expect("an answer");
+        assert_eq!(line, "HTTP/1.1 200 OK\r\n");
+        let mut length = 0;
+        while line != "\r\n" {
+            line.clear();
+            answers.read_line(&mut line).expect("a head");
+            if let Some(value) = line.strip_prefix("content-length: ") {
+                length = value.trim().parse().expect("a length");
+            }
+        }
+        let mut body = vec![0; length];
+        answers.read_exact(&mut body).expect("a body");
+        assert!(body.ends_with(b"\n") && length > 1000, "{length}");
+    }
+    began.elapsed()
+}
+
+#[test]
+fn two_hundred_scrapes_a_second_cost_no_window() {
+    const PHASE: Duration = Duration::from_secs(30);
+    const EVERY: Duration = Duration::from_millis(5);
+    let serving = Serving::start(&["--interval=1s", "--output=/dev/null"]);
+    serving.ready();
+    let at_first = Windows::of(&serving);
+    thread::sleep(PHASE);
+    let between = Windows::of(&serving);
+    let cpu_seconds = serving.sum("smilat_cpu_seconds_total", "");
+    let count = (PHASE.as_millis() / EVERY.as_millis()) as u32;
+    let took = scrape(&serving, count, EVERY);
+    let at_last = Windows::of(&serving);
+
+    let (without, with) = (between.since(at_first), at_last.since(between));
+    let rate = f64::from(count) / took.as_secs_f64();
+    let cpu_seconds = serving.sum("smilat_cpu_seconds_total", "") - cpu_seconds;
+    println!("CPU time of smilat while it was scraped: {cpu_seconds:.2} s");
+    println!(
+        "{count} scrapes, {rate:.1} a second: windows {with:?}; in {PHASE:?} without: {without:?}"
+    );
+    // On a machine whose hypervisor takes CPUs away, some are skipped whatever smilat does.
+    assert!(
+        with.skipped <= without.skipped,
+        "{with:?}, without: {without:?}"
+    );
+    // One comes every 50 to 150 ms: of 30 s without, 300 with a deviation of 5. So many seconds, so many windows.
+    let due = took.as_secs_f64() / 0.1;
+    let apart = (with.run - due).abs();
+    assert!(
+        apart <= 10.0 + due / 10.0,
+        "{with:?} of {due:.0}; without: {without:?}"
+    );
+    assert!(serving.stop().success());
+}
+
+/// Half a request, then nothing.
+fn half_a_request(serving: &Serving) -> TcpStream {
+    let mut stream = TcpStream::connect(serving.address).expect("connected");
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nX: ")
+        .expect("sent");
+    stream
+}
+
+/// Asks and asks, and reads nothing, until the server waits for that.
+fn never_reads(serving: &Serving) -> TcpStream {
+    let mut stream = TcpStream::connect(serving.address).expect("connected");
+    stream
+        .set_write_timeout(Some(Duration::from_millis(500)))
+        .expect("set");
+    let many = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
+    while stream.write_all(&many).is_ok() {}
+    stream
+}
+
+/// A head that does not end.
+fn endless_head(serving: &Serving) {
+    let mut stream = TcpStream::connect(serving.address).expect("connected");
+    let header = [&b"X: "[..], &[b'x'; 8000], b"\r\n"].concat();
+    let _refused = stream.write_all(b"GET /metrics HTTP/1.1\r\n");
+    while stream.write_all(&header).is_ok() {}
+}
+
+/// Waits until the server has given up a client that takes nothing. It is seen by writing, since reading would let the
+/// server go on.
+#[track_caller]
+fn given_up(mut deaf: TcpStream) {
+    deaf.set_nonblocking(true).expect("set");
+    wait_until("the end of answers that nobody takes", || {
+        let written = deaf.write_all(b"x");
+        written.is_err_and(|error| error.kind() != ErrorKind::WouldBlock)
+    });
+}
+
+#[test]
+fn bad_clients_do_not_hold_up_the_collection() {
+    const INTERVAL_MS: u64 = 500;
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("snapshots");
+    let serving = Serving::start(&[
+        "--interval=500ms",
+        "--format=ndjson",
+        "--output",
+        file.to_str().expect("UTF-8"),
+    ]);
+    serving.ready();
+    let healthy = || get(serving.address, "/healthz").is_ok_and(|answer| answer.status == 200);
+
+    endless_head(&serving);
+    assert!(healthy(), "after an endless head");
+    let slow: Vec<TcpStream> = (0..8).map(|_| half_a_request(&serving)).collect();
+    let deaf: Vec<TcpStream> = (0..2).map(|_| never_reads(&serving)).collect();
+    assert!(healthy(), "beside clients that stand still");
+    for path in ["/metrics/../../etc/passwd", "/nothing", "*"] {
+        let answer = get(serving.address, path).expect("an answer");
+        assert!([400, 404].contains(&answer.status), "{path}: {answer:?}");
+    }
+    for mut stream in slow {
+        stream.set_read_timeout(Some(PATIENCE)).expect("set");
+        let end = stream.read(&mut [0]).expect("closed, not forgotten");
+        assert_eq!(end, 0, "an answer to half a request");
+    }
+    deaf.into_iter().for_each(given_up);
+
+    // More than there is room for: some of them are closed at once.
+    let many: Vec<TcpStream> = (0..200)
+        .map(|_| TcpStream::connect(serving.address).expect("connected"))
+        .collect();
+    drop(many);
+    wait_until("health after 200 connections", healthy);
+    assert!(serving.sum("smilat_http_connections_refused_total", "") >= 100.0);
+    assert!(serving.stop().success());
+
+    let snapshots: Vec<Snapshot> = fs::read_to_string(file)
+        .expect("the snapshots")
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a snapshot"))
+        .collect();
+    let last = snapshots.last().expect("snapshots");
+    for (snapshot, number) in snapshots.iter().zip(1..) {
+        assert_eq!(snapshot.interval, number);
+    }
+    let due = last.elapsed_ns / 1_000_000 / INTERVAL_MS;
+    assert!(
+        last.interval + 3 >= due,
+        "{} of {due} intervals",
+        last.interval
+    );
+}
+
+#[test]
+fn an_address_in_use_is_refused_before_anything_is_done() {
+    let serving = Serving::start(&["--interval=500ms", "--output=/dev/null"]);
+    let address = serving.address.to_string();
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("untouched");
+    fs::write(&file, "kept").expect("written");
+    refused(
+        smilat()
+            .args(["run", "--listen", &address, "--output"])
+            .arg(&file),
+        &[
+            &format!("cannot listen on {address}: the address is in use"),
+            "choose another port",
+        ],
+    );
+    assert_eq!(fs::read_to_string(file).expect("read"), "kept");
+    serving.ready();
+}
+
+#[test]
+fn an_address_that_is_none_is_refused() {
+    for (address, told) in [
+        ("127.0.0.1", "names no port"),
+        ("example.org:9793", "is no IP address"),
+        ("127.0.0.1:99999", "is no port, 0 to 65535"),
+        ("192.0.2.1:9793", "this machine has no such address"),
+    ] {
+        refused(smilat().args(["run", "--listen", address]), &[told]);
+    }
+    refused(
+        smilat().args(["run", "--per-cpu-histograms"]),
+        &["--listen"],
+    );
+}
+
+#[test]
+fn listening_for_all_is_told() {
+    let mut child = smilat()
+        .args([
+            "run",
+            "--listen",
+            "0.0.0.0:0",
+            "--duration=1s",
+            "--output=/dev/null",
+        ])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("smilat");
+    let mut said = String::new();
+    child
+        .stderr
+        .take()
+        .expect("standard error")
+        .read_to_string(&mut said)
+        .expect("UTF-8");
+    assert!(child.wait().expect("waited for").success());
+    assert!(
+        said.contains("is not loopback: whoever reaches it can read"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_scrape_during_shutdown_is_told_so() {
+    // Nobody reads its reports, so that it cannot end.
+    let mut serving = Serving::spawn(
+        smilat()
+            .args([
+                "run",
+                "--listen=127.0.0.1:0",
+                "--interval=10ms",
+                "--format=ndjson",
+            ])
+            .stdout(Stdio::piped()),
+    );
+    serving.ready();
+    // More than a pipe holds.
+    wait_until("many reports", || {
+        serving.sum("smilat_snapshots_total", "") >= 150.0
+    });
+    serving.interrupt();
+    let asked = || get(serving.address, "/metrics").expect("an answer");
+    wait_until("the last snapshot", || asked().status == 503);
+    assert_eq!(asked().body, "smilat is ending: the run is over\n");
+    let health = get(serving.address, "/healthz").expect("an answer");
+    assert_eq!(health.status, 503);
+
+    let reports = serving.child.stdout.take().expect("standard output");
+    let last = BufReader::new(reports).lines().last().expect("reports");
+    let last: Snapshot = serde_json::from_str(&last.expect("UTF-8")).expect("a snapshot");
+    assert!(last.last);
+    assert!(serving.child.wait().expect("waited for").success());
+    assert!(get(serving.address, "/metrics").is_err());
+}
