@@ -296,7 +296,10 @@ mod tests {
             ("10 parsecs", "unknown unit \"parsecs\""),
             ("10TB", "unknown unit \"TB\""),
             ("9000000000G", "more than 8 EiB"),
-            ("99999999999999999999999999999999999999999", "more than 8 EiB"),
+            (
+                "99999999999999999999999999999999999999999",
+                "more than 8 EiB",
+            ),
         ] {
             let error = parse_size(text).expect_err(text).to_string();
             assert!(error.contains(told), "{text:?}: {error}");

@@ -37,8 +37,7 @@ pub(super) const FILE: &str = "/proc/sys/kernel/osrelease";
 
 /// The running kernel's release, as `uname -r` prints it.
 pub fn release() -> String {
-    fs::read_to_string(FILE)
-        .map_or_else(|_| String::from("unknown"), |text| text.trim().to_owned())
+    fs::read_to_string(FILE).map_or_else(|_| String::from("unknown"), |text| text.trim().to_owned())
 }
 
 /// Whether the kernel is built with `PREEMPT_RT` (`/proc/version`).

@@ -77,7 +77,11 @@ pub(super) fn check(path: &Path) -> Result<()> {
         .open(path)
         .with_context(|| format!("cannot record to {name}"))?;
     let mut start = [0];
-    if file.read(&mut start).with_context(|| format!("cannot read {name}"))? == 0 {
+    if file
+        .read(&mut start)
+        .with_context(|| format!("cannot read {name}"))?
+        == 0
+    {
         return Ok(());
     }
     let foreign = || {

@@ -127,9 +127,10 @@ pub(super) fn parse(text: &[u8]) -> Parsed {
                 line.recording.schema_version,
                 Parsed::Header(line.recording, line.torn_bytes),
             ),
-            Err(_) => serde_json::from_slice(text).map_or(Parsed::Nothing, |line: HeaderVersion| {
-                version(line.recording.schema_version, Parsed::Nothing)
-            }),
+            Err(_) => serde_json::from_slice(text)
+                .map_or(Parsed::Nothing, |line: HeaderVersion| {
+                    version(line.recording.schema_version, Parsed::Nothing)
+                }),
         }
     } else {
         match serde_json::from_slice::<Box<Snapshot>>(text) {

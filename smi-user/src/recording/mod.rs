@@ -9,6 +9,8 @@ mod parts;
 mod reader;
 mod recorder;
 mod rotation;
+#[cfg(test)]
+mod samples;
 mod sequence;
 mod tail;
 mod writer;

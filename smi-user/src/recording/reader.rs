@@ -134,10 +134,7 @@ impl Reader {
         let packed = start == GZIP;
         let whole = io::Cursor::new(start).chain(content);
         self.lines = Some(if packed {
-            Box::new(BufReader::with_capacity(
-                BUFFER,
-                MultiGzDecoder::new(whole),
-            ))
+            Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(whole)))
         } else {
             Box::new(BufReader::with_capacity(BUFFER, whole))
         });
@@ -160,7 +157,9 @@ impl Reader {
             bytes,
         };
         if let End::Damaged(error) = end {
-            if self.number == 1 && self.text.is_empty() && error.kind() != io::ErrorKind::UnexpectedEof
+            if self.number == 1
+                && self.text.is_empty()
+                && error.kind() != io::ErrorKind::UnexpectedEof
             {
                 return Err(self.failed(error));
             }
@@ -214,12 +213,16 @@ impl Reader {
             return Ok(End::File);
         };
         // Not to look for the end of a line in what has none, such as a disk.
-        if self.number == 0 && lines.fill_buf().is_ok_and(|start| !b"{".starts_with(&start[..1.min(start.len())])) {
-            return Err(RecordingError::Foreign(self.path.clone()));
-        }
+        let foreign = |start: &[u8]| start.first().is_some_and(|byte| *byte != b'{');
         let read = loop {
             let room = self.longest - self.text.len() as u64;
-            match lines.take(room).read_until(b'\n', &mut self.text) {
+            let begun = match lines.fill_buf() {
+                Ok(start) if self.number == 0 && self.text.is_empty() && foreign(start) => {
+                    return Err(RecordingError::Foreign(self.path.clone()));
+                }
+                begun => begun.map(|_| ()),
+            };
+            match begun.and_then(|()| lines.take(room).read_until(b'\n', &mut self.text)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => break read,
             }

@@ -188,10 +188,7 @@ impl Writer {
     }
 
     fn compress(&mut self) {
-        if let Err(error) = self
-            .compressor
-            .start(self.claim.path(), self.rotation.keep)
-        {
+        if let Err(error) = self.compressor.start(self.claim.path(), self.rotation.keep) {
             self.tell("compressed", &error);
         }
     }
