@@ -20,15 +20,15 @@ fn reader(text: &[u8]) -> Reader {
 
 /// What is in the rest of a recording: the numbers of intervals, `-` before a header, `!` for a torn line.
 fn told(reader: &mut Reader) -> String {
-    let mut told = String::new();
+    let mut told = Vec::new();
     while let Some(line) = reader.next_line().expect("a line") {
-        match line {
-            Line::Header(header) => told += &format!("-{} ", header.part),
-            Line::Snapshot(snapshot) => told += &format!("{} ", snapshot.interval),
-            Line::Torn { number, bytes } => told += &format!("!{number}:{bytes} "),
-        }
+        told.push(match line {
+            Line::Header(header) => format!("-{}", header.part),
+            Line::Snapshot(snapshot) => snapshot.interval.to_string(),
+            Line::Torn { number, bytes } => format!("!{number}:{bytes}"),
+        });
     }
-    told.trim_end().to_owned()
+    told.join(" ")
 }
 
 #[test]

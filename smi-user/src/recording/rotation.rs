@@ -45,10 +45,8 @@ pub(super) fn put_aside(path: &Path, keep: u64) -> io::Result<()> {
 /// Moves the compressed files up by one as far as need be, and deletes those beyond `keep`.
 fn make_room(path: &Path, keep: u64) -> io::Result<()> {
     let numbers = parts::numbers(path)?;
-    let free = (1..)
-        .find(|number| !numbers.contains(number))
-        .unwrap_or(keep);
-    for number in (1..free.min(keep)).rev() {
+    let free = (1..=keep).find(|number| !numbers.contains(number));
+    for number in (1..free.unwrap_or(keep)).rev() {
         fs::rename(
             parts::compressed(path, number),
             parts::compressed(path, number + 1),

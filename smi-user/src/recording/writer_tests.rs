@@ -10,7 +10,14 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("folder");
+        // In memory where that can be: thousands of files are made here.
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() {
+            tempfile::tempdir_in(memory)
+        } else {
+            tempfile::tempdir()
+        };
+        let folder = folder.expect("folder");
         let path = folder.path().join("gaps.ndjson");
         Self {
             _folder: folder,
@@ -26,22 +33,25 @@ impl Place {
     /// Names of the files, and the numbers of intervals in each, oldest first; `-` for a header and `!` for a torn line.
     fn told(&self) -> Vec<String> {
         let mut reader = Reader::open(&self.path).expect("it opens");
-        let mut files: Vec<(PathBuf, String)> = Vec::new();
+        let mut files: Vec<(PathBuf, Vec<String>)> = Vec::new();
         while let Some(line) = reader.next_line().expect("a line") {
             if files.last().is_none_or(|(path, _)| path != reader.path()) {
-                files.push((reader.path().to_owned(), String::new()));
+                files.push((reader.path().to_owned(), Vec::new()));
             }
             let (_, told) = files.last_mut().expect("pushed");
-            *told += &match line {
-                Line::Header(header) => format!(" -{}", header.part),
-                Line::Snapshot(snapshot) => format!(" {}", snapshot.interval),
-                Line::Torn { bytes, .. } => format!(" !{bytes}"),
-            };
+            told.push(match line {
+                Line::Header(header) => format!("-{}", header.part),
+                Line::Snapshot(snapshot) => snapshot.interval.to_string(),
+                Line::Torn { bytes, .. } => format!("!{bytes}"),
+            });
         }
         let base = self.path.to_string_lossy().into_owned();
         files
             .iter()
-            .map(|(path, told)| path.to_string_lossy().replace(&base, "r") + ":" + told)
+            .map(|(path, told)| {
+                let name = path.to_string_lossy().replace(&base, "r");
+                format!("{name}: {}", told.join(" "))
+            })
             .collect()
     }
 
@@ -154,7 +164,7 @@ fn the_next_run_is_added_after_the_last_line_torn_at_any_byte() {
 #[test]
 fn a_last_line_longer_than_a_block_is_cut_off_too() {
     let place = Place::new();
-    let torn = [b"{\"schema_version\":1,", &[b' '; 200_000][..]].concat();
+    let torn = [&b"{\"schema_version\":1,"[..], &vec![b' '; 200_000]].concat();
     fs::write(&place.path, [&samples::line(1)[..], &torn].concat()).expect("written");
     place.begin(1 << 20, 1).finish().expect("finished");
     assert_eq!(place.told(), [format!("r: 1 !{} -1", torn.len())]);

@@ -39,10 +39,10 @@ impl Outlets {
         plan: &str,
     ) -> Result<Self> {
         let mut report = report(args);
+        let output = Output::open(args.output.as_deref())?;
         let recorder = recording
             .map(|claim| recording::begin(args, claim))
             .transpose()?;
-        let output = Output::open(args.output.as_deref())?;
         if !plan_on_terminal(args) {
             output.send(report.plan(plan));
         }
