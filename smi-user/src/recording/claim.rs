@@ -112,7 +112,12 @@ fn hold(lock: &Path, path: &Path) -> Result<File> {
             .create(true)
             .truncate(false)
             .open(lock)
-            .with_context(|| format!("cannot make {}", lock.display()))
+            .with_context(|| {
+                format!(
+                    "cannot make {}, and a recording needs a folder to put files aside in",
+                    lock.display()
+                )
+            })
             .with_context(failed)?;
         match file.try_lock() {
             Ok(()) => {}

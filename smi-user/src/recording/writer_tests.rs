@@ -89,16 +89,42 @@ fn two() -> u64 {
 #[test]
 fn full_files_move_up_and_only_so_many_are_kept() {
     let place = Place::new();
-    let mut writer = place.begin(two(), 2);
+    let mut writer = place.begin(two(), 3);
     write(&mut writer, 1..=3);
     assert_eq!(place.told(), ["r.1.gz: -1 1 2", "r: -2 3"]);
-    write(&mut writer, 4..=9);
+    write(&mut writer, 4..=11);
     writer.finish().expect("finished");
     assert_eq!(
         place.told(),
-        ["r.2.gz: -3 5 6", "r.1.gz: -4 7 8", "r: -5 9"]
+        [
+            "r.3.gz: -3 5 6",
+            "r.2.gz: -4 7 8",
+            "r.1.gz: -5 9 10",
+            "r: -6 11"
+        ]
     );
-    assert_eq!(place.names(), ["r", "r.1.gz", "r.2.gz"]);
+    assert_eq!(place.names(), ["r", "r.1.gz", "r.2.gz", "r.3.gz"]);
+}
+
+#[test]
+fn a_file_that_others_shorten_or_add_to_goes_on_with_whole_lines() {
+    let place = Place::new();
+    let mut writer = place.begin(1 << 20, 1);
+    write(&mut writer, 1..=2);
+    let file = fs::File::options()
+        .append(true)
+        .open(&place.path)
+        .expect("open");
+    let whole = file.metadata().expect("there").len();
+    file.set_len(whole - 10).expect("shortened");
+    write(&mut writer, [3]);
+    let torn = samples::line(2).len() - 10;
+    assert_eq!(place.told(), [format!("r: -1 1 !{torn} -2 3")]);
+    io::Write::write_all(&mut &file, &samples::line(9)).expect("added");
+    write(&mut writer, [4]);
+    file.set_len(0).expect("emptied");
+    write(&mut writer, [5]);
+    assert_eq!(place.told(), ["r: -4 5"]);
 }
 
 #[test]
