@@ -1,4 +1,4 @@
-//! Times and counts as people write and read them.
+//! Times, sizes and counts as people write and read them.
 
 use std::time::Duration;
 
@@ -93,6 +93,90 @@ pub fn parse_time(text: &str, bare: Bare) -> Result<Duration, TimeError> {
         .map_err(|_| too_long())
 }
 
+/// A size that could not be read.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum SizeError {
+    /// No digits where they should be.
+    #[error("\"{0}\" is not a size; write a number and a unit, for example 512KiB, 64MiB, 1.5GiB")]
+    NotASize(String),
+    /// A unit that does not exist.
+    #[error(
+        "\"{text}\": unknown unit \"{unit}\"; use KiB, MiB, GiB (also written k, M, G: powers of 1024), or kB, MB, GB \
+         (powers of 1000)"
+    )]
+    UnknownUnit {
+        /// The whole text.
+        text: String,
+        /// The unit in it.
+        unit: String,
+    },
+    /// Does not fit.
+    #[error("\"{0}\" is more than 8 EiB, the longest a file can be")]
+    TooLarge(String),
+}
+
+/// Reads a size in bytes such as `64MiB`, `1.5G` or `65536`; a part of a byte is left off.
+///
+/// # Errors
+/// When it is not a size, or too large.
+pub fn parse_size(text: &str) -> Result<u64, SizeError> {
+    let trimmed = text.trim();
+    let number_ends = trimmed
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(trimmed.len());
+    let (number, unit) = trimmed.split_at(number_ends);
+    let unit_bytes: u128 = match unit.trim() {
+        "" | "B" => 1,
+        "k" | "K" | "KiB" | "kiB" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        "G" | "GiB" => 1 << 30,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ if number.is_empty() => return Err(SizeError::NotASize(text.to_owned())),
+        unit => {
+            return Err(SizeError::UnknownUnit {
+                text: text.to_owned(),
+                unit: unit.to_owned(),
+            });
+        }
+    };
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && part.is_empty()) || part.contains('.') {
+        return Err(SizeError::NotASize(text.to_owned()));
+    }
+    let too_large = || SizeError::TooLarge(text.to_owned());
+    let digits = |digits: &str| -> Result<u128, SizeError> {
+        if digits.is_empty() {
+            return Ok(0);
+        }
+        digits.parse().map_err(|_| too_large())
+    };
+    // More decimals say nothing that a byte could show.
+    let part = &part[..part.len().min(18)];
+    let part_bytes = digits(part)? * unit_bytes / 10u128.pow(part.len() as u32);
+    let bytes = digits(whole)?
+        .checked_mul(unit_bytes)
+        .and_then(|whole_bytes| whole_bytes.checked_add(part_bytes))
+        .ok_or_else(too_large)?;
+    i64::try_from(bytes)
+        .map(i64::cast_unsigned)
+        .map_err(|_| too_large())
+}
+
+/// A size in the unit that fits it: `512 B`, `64 KiB`, `1.5 MiB`.
+pub fn show_bytes(bytes: u64) -> String {
+    let (mut value, mut unit) = (bytes as f64, "B");
+    for next in ["KiB", "MiB", "GiB", "TiB"] {
+        if value < 1024.0 {
+            break;
+        }
+        (value, unit) = (value / 1024.0, next);
+    }
+    let decimals = usize::from(value < 100.0 && value.fract() >= 0.05);
+    format!("{value:.decimals$} {unit}")
+}
+
 /// A time in the unit that fits it, with three or four significant digits: `842 ns`, `13.2 us`, `5.04 ms`, `1.30 s`.
 pub fn show_ns(ns: f64) -> String {
     let (value, unit) = if ns < 1e3 {
@@ -177,6 +261,61 @@ mod tests {
         ] {
             let error = parse_time(text, Bare::Seconds).expect_err(text).to_string();
             assert!(error.contains(told), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        for (text, expected) in [
+            ("65536", 65_536),
+            ("512B", 512),
+            ("64KiB", 65_536),
+            ("64k", 65_536),
+            ("64K", 65_536),
+            ("1.5 MiB", 1_572_864),
+            ("64M", 67_108_864),
+            ("2G", 2_147_483_648),
+            ("2GB", 2_000_000_000),
+            ("100kB", 100_000),
+            (".5KiB", 512),
+            ("0.3333333333333333333333333k", 341),
+            ("0", 0),
+        ] {
+            assert_eq!(parse_size(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_size_is_refused_with_what_to_write() {
+        for (text, told) in [
+            ("", "is not a size"),
+            ("big", "is not a size"),
+            ("-1M", "is not a size"),
+            (".", "is not a size"),
+            ("1.2.3M", "is not a size"),
+            ("10 parsecs", "unknown unit \"parsecs\""),
+            ("10TB", "unknown unit \"TB\""),
+            ("9000000000G", "more than 8 EiB"),
+            (
+                "99999999999999999999999999999999999999999",
+                "more than 8 EiB",
+            ),
+        ] {
+            let error = parse_size(text).expect_err(text).to_string();
+            assert!(error.contains(told), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_shown_with_a_fitting_unit() {
+        for (bytes, shown) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (65_536, "64 KiB"),
+            (1_572_864, "1.5 MiB"),
+            (67_108_864, "64 MiB"),
+        ] {
+            assert_eq!(show_bytes(bytes), shown, "{bytes}");
         }
     }
 

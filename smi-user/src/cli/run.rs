@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use super::{detection::Detection, gap_time};
 use crate::{
     serve::parse_address,
-    units::{Bare, parse_time},
+    units::{Bare, parse_size, parse_time},
 };
 
 /// How reports are written.
@@ -28,6 +28,7 @@ pub enum Format {
   smilat run --cpus 2-3 --preset idle         watch two CPUs closely
   smilat run --width 100ms --window 500ms --mode per-cpu --irqs-off-max 100us
   smilat run --listen 9793 --quiet            metrics for Prometheus at http://127.0.0.1:9793/metrics
+  smilat run --record gaps.ndjson             keep everything, beside the report on the terminal
   smilat run --format ndjson --duration 10s | jq '.cpus[].gaps.max_ns'")]
 pub struct RunArgs {
     /// What is watched and how.
@@ -68,6 +69,24 @@ pub struct RunArgs {
     #[arg(long, requires = "listen", help_heading = "Reports")]
     pub per_cpu_histograms: bool,
 
+    /// Add every snapshot and its single gaps to this file, whatever --format says; what it holds is kept
+    ///
+    /// One JSON object a line, after a header that tells the machine (docs/ndjson.md). A file that holds a recording
+    /// already is added to, one that holds anything else is refused. When it reaches --rotate-size it is put aside as
+    /// FILE.1.gz, the one before as FILE.2.gz, and so on; programs that are given FILE read these first. A kill or a
+    /// crash costs at most the last line, a power failure the last half minute. What cannot be written (full disk) is
+    /// counted and told, the collection goes on, and the exit status is 2 at the end.
+    #[arg(long, value_name = "FILE", help_heading = "Recording")]
+    pub record: Option<PathBuf>,
+
+    /// Begin a new file of the recording at this size: KiB, MiB or GiB; at least 64KiB
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = rotate_size, requires = "record", help_heading = "Recording")]
+    pub rotate_size: u64,
+
+    /// Keep this many older files of the recording, compressed; still older ones are deleted, with 0 all of them
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=9999), requires = "record", help_heading = "Recording")]
+    pub rotate_keep: u64,
+
     /// Say nothing on standard error but errors; in text, report only the final summary
     #[arg(short, long, conflicts_with = "verbose", help_heading = "Reports")]
     pub quiet: bool,
@@ -83,6 +102,17 @@ fn duration(text: &str) -> Result<Duration, String> {
             Err("0 leaves no time to detect anything; leave it out to run until Ctrl-C".into())
         }
         Ok(time) => Ok(time),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn rotate_size(text: &str) -> Result<u64, String> {
+    const MIN: u64 = 64 << 10;
+    match parse_size(text) {
+        Ok(size) if size < MIN => Err(format!(
+            "{text} is below 64KiB: some machines' snapshots would not fit a file, and the files would be many"
+        )),
+        Ok(size) => Ok(size),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -130,6 +160,10 @@ mod tests {
         for (option, told) in [
             ("--duration=0", "no time to detect"),
             ("--interval=9ms", "below 10ms"),
+            ("--rotate-size=63KiB", "below 64KiB"),
+            ("--rotate-size=64parsecs", "unknown unit"),
+            ("--rotate-keep=10000", "9999"),
+            ("--rotate-keep=1", "--record <FILE>"),
             ("--dma-latency=1500ns", "whole number of microseconds"),
             ("--dma-latency=1001ms", "above 1s"),
         ] {

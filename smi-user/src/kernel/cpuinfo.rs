@@ -13,6 +13,8 @@ pub struct CpuInfo {
     pub model: u32,
     /// Name for people.
     pub name: String,
+    /// Revision of the microcode; empty where it is not told.
+    pub microcode: String,
     flags: Vec<String>,
 }
 
@@ -36,6 +38,7 @@ impl CpuInfo {
                 "cpu family" => info.family = value.parse().unwrap_or_default(),
                 "model" => info.model = value.parse().unwrap_or_default(),
                 "model name" => value.clone_into(&mut info.name),
+                "microcode" => value.clone_into(&mut info.microcode),
                 "flags" => info.flags = value.split_whitespace().map(str::to_owned).collect(),
                 _ => {}
             }
@@ -78,6 +81,7 @@ mod tests {
         let info = CpuInfo::parse(CPUINFO);
         assert_eq!(info.vendor, "GenuineIntel");
         assert_eq!((info.family, info.model), (6, 106));
+        assert_eq!(info.microcode, "0x1");
         assert!(info.has("hypervisor") && info.has("nonstop_tsc"));
         assert!(!info.has("vmx") && !info.has("tsc_"));
     }

@@ -32,10 +32,12 @@ impl fmt::Display for Version {
     }
 }
 
+/// Where the release stands.
+pub(super) const FILE: &str = "/proc/sys/kernel/osrelease";
+
 /// The running kernel's release, as `uname -r` prints it.
 pub fn release() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease")
-        .map_or_else(|_| String::from("unknown"), |text| text.trim().to_owned())
+    fs::read_to_string(FILE).map_or_else(|_| String::from("unknown"), |text| text.trim().to_owned())
 }
 
 /// Whether the kernel is built with `PREEMPT_RT` (`/proc/version`).

@@ -58,6 +58,12 @@ pub fn set_fifo(priority: u8) -> io::Result<()> {
     }
 }
 
+/// Has the calling thread give way to all others that are not real-time (nice 19), for work that can wait.
+pub fn give_way() {
+    // SAFETY: no memory is passed. On Linux 0 is the calling thread (setpriority(2)), and becoming nicer is always allowed.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+}
+
 /// The CPU the calling thread runs on at this moment.
 pub fn current_cpu() -> u32 {
     // SAFETY: no preconditions. It fails only where the system call is missing, on no kernel this program runs on.

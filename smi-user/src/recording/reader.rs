@@ -1,170 +1,281 @@
-//! Reads a recording, whole or torn, compressed or not.
+//! Reads a recording, whole or torn, compressed or not, with the files that were put aside from it.
 
 use std::{
-    fs::File,
-    io::{self, BufRead, BufReader, Read, Seek as _},
+    collections::VecDeque,
+    io::{self, BufRead, BufReader, Read},
+    mem,
     path::{Path, PathBuf},
 };
 
 use flate2::read::MultiGzDecoder;
-use serde::Deserialize;
-use thiserror::Error;
 
-use crate::model::{Header, SCHEMA_VERSION, Snapshot};
+use super::{
+    chain::{self, Part},
+    lines::{Line, Parsed, RecordingError, begins_like_ours, newer, parse},
+    sequence::{Remark, Sequence},
+};
 
 /// How a gzip file begins (RFC 1952).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
-
-/// A recording that cannot be read.
-#[derive(Debug, Error)]
-pub enum RecordingError {
-    /// It cannot be opened or read.
-    #[error("cannot read {}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Its first line is not smilat's.
-    #[error(
-        "{} is no recording of smilat: its first line is neither a header nor a snapshot; give a file that `smilat run --record` or `--format ndjson` wrote", .0.display()
-    )]
-    Foreign(PathBuf),
-    /// A newer smilat wrote it.
-    #[error(
-        "{} has schema_version {version}, and this smilat reads up to {SCHEMA_VERSION}; use the smilat that wrote it, or a newer one", path.display()
-    )]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        version: u32,
-    },
-}
-
-/// A line of a recording.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Line {
-    /// A file, or a run, begins.
-    Header(Box<Header>),
-    /// A snapshot.
-    Snapshot(Box<Snapshot>),
-    /// A line that ends before its object does, or is none: the writer was killed, or the disk was full.
-    Torn {
-        /// Number of the line in its file, from 1.
-        number: u64,
-        /// Its length.
-        bytes: u64,
-    },
-}
-
-/// How a line with a header begins.
-const HEADER: &[u8] = b"{\"recording\":";
-
-#[derive(Deserialize)]
-struct HeaderLine {
-    recording: Box<Header>,
-}
-
-#[derive(Deserialize)]
-struct Version {
-    schema_version: u32,
-}
+/// A line that is longer is none of smilat's: with 8192 CPUs and the most single gaps that wait, one stays below it.
+const LONGEST: u64 = 256 << 20;
+const BUFFER: usize = 256 << 10;
 
 /// Reads a recording line by line.
 pub struct Reader {
+    /// Files still to be read, the next first.
+    parts: VecDeque<Part>,
+    /// The file being read; `None` between two.
+    lines: Option<Box<dyn BufRead + Send>>,
+    /// Its name, or that of the last.
     path: PathBuf,
-    lines: Box<dyn BufRead>,
+    /// Number of the line in its file.
     number: u64,
+    /// Whether there was a line in any file.
+    any: bool,
+    text: Vec<u8>,
+    longest: u64,
+    /// A line that was read and comes next.
+    next: Option<Line>,
+    sequence: Sequence,
+    remarks: Vec<Remark>,
+}
+
+/// How a line ended.
+enum End {
+    /// By the end of the line.
+    Line,
+    /// By the end of the file.
+    File,
+    /// It is longer than any of smilat's; this long, and not kept.
+    TooLong(u64),
+    /// The rest of the file is missing or damaged.
+    Damaged(io::Error),
 }
 
 impl Reader {
-    /// Opens `path`.
+    /// Opens `path`, and with it what was put aside from it (`FILE.1.gz` and so on), which is read before; standard input
+    /// if `path` is `-`.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When one cannot be opened.
     pub fn open(path: &Path) -> Result<Self, RecordingError> {
-        let failed = |source| RecordingError::Io {
+        Ok(Self::of(path, chain::open(path)?.into()))
+    }
+
+    /// Reads `content`, called `path`.
+    pub(super) fn single(path: &Path, content: Box<dyn Read + Send>) -> Self {
+        let path = path.to_owned();
+        Self::of(&path.clone(), [Part { path, content }].into())
+    }
+
+    fn of(path: &Path, parts: VecDeque<Part>) -> Self {
+        Self {
+            parts,
+            lines: None,
             path: path.to_owned(),
-            source,
-        };
-        let mut file = File::open(path).map_err(failed)?;
-        let mut start = Vec::new();
-        file.by_ref()
-            .take(GZIP.len() as u64)
-            .read_to_end(&mut start)
-            .map_err(failed)?;
-        file.rewind().map_err(failed)?;
-        let lines: Box<dyn BufRead> = if start == GZIP {
-            Box::new(BufReader::new(MultiGzDecoder::new(file)))
-        } else {
-            Box::new(BufReader::new(file))
-        };
-        Ok(Self {
-            path: path.to_owned(),
-            lines,
             number: 0,
-        })
+            any: false,
+            text: Vec::new(),
+            longest: LONGEST,
+            next: None,
+            sequence: Sequence::default(),
+            remarks: Vec::new(),
+        }
+    }
+
+    /// The file that the last line was in.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What was found to be missing since the last call.
+    pub fn remarks(&mut self) -> Vec<Remark> {
+        mem::take(&mut self.remarks)
     }
 
     /// The next line; `None` after the last.
     ///
     /// # Errors
-    /// When the file cannot be read, is not smilat's, or a newer one's.
+    /// When a file cannot be read, is not smilat's, or a newer one's; when nothing was recorded at all.
     pub fn next_line(&mut self) -> Result<Option<Line>, RecordingError> {
-        let mut text = Vec::new();
-        match self.lines.read_until(b'\n', &mut text) {
-            Ok(_) => {}
-            // The end of a compressed file is missing: what came before it stands.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-            Err(source) => {
-                return Err(RecordingError::Io {
-                    path: self.path.clone(),
-                    source,
-                });
-            }
+        if let Some(line) = self.next.take() {
+            return Ok(Some(line));
         }
-        if text.is_empty() {
+        loop {
+            if self.lines.is_none() && !self.next_part()? {
+                return if self.any {
+                    Ok(None)
+                } else {
+                    Err(RecordingError::Empty(self.path.clone()))
+                };
+            }
+            if let Some(line) = self.line_of_part()? {
+                self.any = true;
+                return Ok(Some(line));
+            }
+            self.lines = None;
+        }
+    }
+
+    /// Begins the next file; false when there is none.
+    fn next_part(&mut self) -> Result<bool, RecordingError> {
+        let Some(Part { path, mut content }) = self.parts.pop_front() else {
+            return Ok(false);
+        };
+        self.path = path;
+        self.number = 0;
+        let mut start = Vec::new();
+        content
+            .by_ref()
+            .take(GZIP.len() as u64)
+            .read_to_end(&mut start)
+            .map_err(|source| self.failed(source))?;
+        let packed = start == GZIP;
+        let whole = io::Cursor::new(start).chain(content);
+        self.lines = Some(if packed {
+            Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(whole)))
+        } else {
+            Box::new(BufReader::with_capacity(BUFFER, whole))
+        });
+        Ok(true)
+    }
+
+    /// The next line of the file being read; `None` after its last.
+    fn line_of_part(&mut self) -> Result<Option<Line>, RecordingError> {
+        let end = self.read()?;
+        if self.text.is_empty() && matches!(end, End::File) {
             return Ok(None);
         }
         self.number += 1;
+        let bytes = match &end {
+            End::TooLong(bytes) => *bytes,
+            _ => self.text.len() as u64,
+        };
         let torn = Line::Torn {
             number: self.number,
-            bytes: text.len() as u64,
+            bytes,
         };
-        if text.last() != Some(&b'\n') {
-            return Ok(Some(torn));
-        }
-        let parsed = if text.starts_with(HEADER) {
-            serde_json::from_slice(&text).map(|line: HeaderLine| Line::Header(line.recording))
-        } else {
-            serde_json::from_slice(&text).map(Line::Snapshot)
-        };
-        let Ok(line) = parsed else {
-            if let Ok(Version { schema_version }) = serde_json::from_slice(&text) {
-                self.check(schema_version)?;
+        if let End::Damaged(error) = end {
+            if self.number == 1
+                && self.text.is_empty()
+                && error.kind() != io::ErrorKind::UnexpectedEof
+            {
+                return Err(self.failed(error));
             }
-            if self.number == 1 {
+            if self.number == 1 && !begins_like_ours(&self.text) {
                 return Err(RecordingError::Foreign(self.path.clone()));
             }
+            self.remarks.push(Remark::Damaged {
+                path: self.path.clone(),
+                line: self.number,
+                why: error.to_string(),
+            });
+            // Nothing more can be had of this file.
+            self.lines = Some(Box::new(io::empty()));
             return Ok(Some(torn));
+        }
+        // An object that is whole is so without the end of its line, too.
+        let line = match parse(&self.text) {
+            Parsed::Header(header, torn_bytes) => {
+                self.remarks.extend(self.sequence.header(&header));
+                if torn_bytes > 0 {
+                    self.next = Some(Line::Header(header));
+                    return Ok(Some(Line::Torn {
+                        number: self.number,
+                        bytes: torn_bytes,
+                    }));
+                }
+                Line::Header(header)
+            }
+            Parsed::Snapshot(snapshot) => {
+                let remark = self.sequence.snapshot(&snapshot, &self.path);
+                self.remarks.extend(remark);
+                Line::Snapshot(snapshot)
+            }
+            Parsed::Version(version) => return Err(newer(&self.path, version)),
+            // A first line that is whole is smilat's, or the file is not.
+            Parsed::Nothing
+                if self.number == 1
+                    && (matches!(end, End::Line) || !begins_like_ours(&self.text)) =>
+            {
+                return Err(RecordingError::Foreign(self.path.clone()));
+            }
+            Parsed::Nothing => torn,
         };
-        self.check(match &line {
-            Line::Header(header) => header.schema_version,
-            Line::Snapshot(snapshot) => snapshot.schema_version,
-            Line::Torn { .. } => SCHEMA_VERSION,
-        })?;
         Ok(Some(line))
     }
 
-    fn check(&self, version: u32) -> Result<(), RecordingError> {
-        if version > SCHEMA_VERSION {
-            return Err(RecordingError::Newer {
-                path: self.path.clone(),
-                version,
-            });
+    /// Reads a line into `self.text`.
+    fn read(&mut self) -> Result<End, RecordingError> {
+        self.text.clear();
+        let Some(lines) = &mut self.lines else {
+            return Ok(End::File);
+        };
+        // Not to look for the end of a line in what has none, such as a disk.
+        let foreign = |start: &[u8]| start.first().is_some_and(|byte| *byte != b'{');
+        let read = loop {
+            let room = self.longest - self.text.len() as u64;
+            let begun = match lines.fill_buf() {
+                Ok(start) if self.number == 0 && self.text.is_empty() && foreign(start) => {
+                    return Err(RecordingError::Foreign(self.path.clone()));
+                }
+                begun => begun.map(|_| ()),
+            };
+            match begun.and_then(|()| lines.take(room).read_until(b'\n', &mut self.text)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        let failed = match read {
+            Ok(_) if self.text.last() == Some(&b'\n') => return Ok(End::Line),
+            Ok(_) if self.text.len() as u64 == self.longest => match skip_line(lines) {
+                Ok(more) => {
+                    let bytes = self.text.len() as u64 + more;
+                    self.text = self.text[..64.min(self.text.len())].to_vec();
+                    return Ok(End::TooLong(bytes));
+                }
+                Err(error) => error,
+            },
+            Ok(_) => return Ok(End::File),
+            Err(error) => error,
+        };
+        match failed.kind() {
+            // The end of a compressed file is missing, or it is damaged: what came before it stands.
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::InvalidData
+            | io::ErrorKind::InvalidInput => Ok(End::Damaged(failed)),
+            _ => Err(self.failed(failed)),
         }
-        Ok(())
+    }
+
+    fn failed(&self, source: io::Error) -> RecordingError {
+        RecordingError::Io {
+            path: self.path.clone(),
+            source,
+        }
     }
 }
+
+/// Reads to the end of the line, keeping nothing; says how many bytes that was.
+fn skip_line(lines: &mut (impl BufRead + ?Sized)) -> io::Result<u64> {
+    let mut skipped = 0;
+    loop {
+        let waiting = match lines.fill_buf() {
+            Ok(waiting) => waiting,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let end = waiting.iter().position(|byte| *byte == b'\n');
+        let used = end.map_or(waiting.len(), |end| end + 1);
+        lines.consume(used);
+        skipped += used as u64;
+        if end.is_some() || used == 0 {
+            return Ok(skipped);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;

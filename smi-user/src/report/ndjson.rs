@@ -10,7 +10,8 @@ use crate::model::Snapshot;
 pub struct Ndjson;
 
 impl Ndjson {
-    fn line(snapshot: &Snapshot) -> Bytes {
+    /// The line of `snapshot`.
+    pub(crate) fn line(snapshot: &Snapshot) -> Bytes {
         let mut line = BytesMut::new().writer();
         // Neither part can fail: the writer grows, and a snapshot has string keys and finite numbers only.
         if let Err(error) = serde_json::to_writer(&mut line, snapshot) {

@@ -3,6 +3,7 @@
 mod exports;
 mod outlets;
 mod progress;
+mod recording;
 
 use std::{future::pending, process::ExitCode, sync::Arc};
 
@@ -69,12 +70,13 @@ fn check_limit(args: &RunArgs, settings: &Settings) -> Result<()> {
 async fn collect(args: &RunArgs, prepared: Prepared) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
     let exports = Exports::prepare(args)?;
+    let recording = recording::claim(args)?;
     let ready = prepared.begin(&args.detection)?;
     let plan = ready.plan();
     tell_plan(args, &plan);
     let mut watch = ready.start(&args.detection)?;
-    // Only now: a run that could not start must not have emptied the file.
-    let mut outlets = Outlets::open(args, exports, &plan)?;
+    // Only now: a run that could not start must not have emptied a file, or begun a recording.
+    let mut outlets = Outlets::open(args, exports, recording, &plan)?;
 
     let began = Instant::now();
     let end = args.duration.map(|duration| began + duration);
@@ -122,7 +124,7 @@ async fn collect(args: &RunArgs, prepared: Prepared) -> Result<ExitCode> {
     let snapshot = Arc::new(snapshot);
     let ended = tokio::select! {
         ended = outlets.finish(&snapshot) => ended?,
-        () = signals.next() => bail!("interrupted while the reader of the reports did not take the last one"),
+        () = signals.next() => bail!("interrupted before the last report was written: its reader did not take it, or the disk is slow"),
     };
     // What was found has been reported; now what went wrong.
     if let Some(error) = failure {

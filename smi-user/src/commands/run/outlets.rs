@@ -5,14 +5,15 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use jiff::tz::TimeZone;
 
-use super::exports::Exports;
+use super::{exports::Exports, recording};
 use crate::{
     cli::{Format, RunArgs},
     model::Snapshot,
     output::{Ended, Output},
+    recording::{Claim, Recorder},
     report::{Ndjson, Report, Text},
     units::ns,
 };
@@ -20,6 +21,7 @@ use crate::{
 /// See the module.
 pub(super) struct Outlets {
     exports: Exports,
+    recorder: Option<Recorder>,
     report: Box<dyn Report>,
     output: Output,
     left_out: u64,
@@ -30,23 +32,36 @@ impl Outlets {
     ///
     /// # Errors
     /// When one cannot be opened.
-    pub(super) fn open(args: &RunArgs, exports: Exports, plan: &str) -> Result<Self> {
+    pub(super) fn open(
+        args: &RunArgs,
+        exports: Exports,
+        recording: Option<Claim>,
+        plan: &str,
+    ) -> Result<Self> {
         let mut report = report(args);
         let output = Output::open(args.output.as_deref())?;
+        let recorder = recording
+            .map(|claim| recording::begin(args, claim))
+            .transpose()?;
         if !plan_on_terminal(args) {
             output.send(report.plan(plan));
         }
         Ok(Self {
             exports,
+            recorder,
             report,
             output,
             left_out: 0,
         })
     }
 
-    /// Passes on the interval that ended with `snapshot`; false when its single gaps were not reported.
+    /// Passes on the interval that ended with `snapshot`; false when its single gaps were neither reported nor recorded.
     pub(super) fn interval(&mut self, snapshot: &Arc<Snapshot>) -> bool {
         self.exports.publish(snapshot);
+        let recorded = self
+            .recorder
+            .as_mut()
+            .is_some_and(|recorder| recorder.send(Ndjson::line(snapshot)));
         let taken = self.output.send(self.report.interval(snapshot));
         if !taken {
             self.left_out += 1;
@@ -56,7 +71,7 @@ impl Outlets {
                 );
             }
         }
-        taken
+        taken || recorded
     }
 
     /// Returns once the reports cannot be written any more: the reader went away, or writing failed.
@@ -71,14 +86,26 @@ impl Outlets {
     pub(super) async fn finish(mut self, snapshot: &Arc<Snapshot>) -> Result<Ended> {
         self.exports.publish(snapshot);
         let last = self.report.end(snapshot);
-        let ended = self.output.finish(last).await?;
+        let recorder = self.recorder;
+        let recorded = async {
+            match recorder {
+                Some(recorder) => recorder.finish(Ndjson::line(snapshot)).await,
+                None => Ok(()),
+            }
+        };
+        // Neither waits for the other, and neither keeps the other from its end.
+        let (ended, recorded) = tokio::join!(self.output.finish(last), recorded);
         if self.left_out > 0 {
             log::warn!(
                 "{} intervals were not reported; the totals include them",
                 self.left_out
             );
         }
-        Ok(ended)
+        // Whoever relies on the reports or the recording must learn that they are not whole.
+        match (ended, recorded) {
+            (Err(report), Err(recording)) => Err(anyhow!("{report:#}; {recording:#}")),
+            (ended, recorded) => recorded.and(ended),
+        }
     }
 }
 

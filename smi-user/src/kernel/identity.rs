@@ -1,0 +1,46 @@
+//! Which machine this is, for those who read later what was found on it.
+
+use std::fs;
+
+use super::{
+    cpuinfo::{self, CpuInfo},
+    cpus::CpuList,
+    dmi, machine, release,
+};
+use crate::model::Machine;
+
+/// This machine, as far as it says; nothing here can fail.
+pub fn machine() -> Machine {
+    let cpu = CpuInfo::read().unwrap_or_default();
+    Machine {
+        hostname: said("/proc/sys/kernel/hostname"),
+        kernel: said(release::FILE),
+        hypervisor: cpu.has("hypervisor").then(cpuinfo::hypervisor),
+        cpu: Some(cpu.name).filter(|name| !name.is_empty()),
+        cpus: CpuList::online().ok().map(|cpus| cpus.to_string()),
+        microcode: Some(cpu.microcode).filter(|revision| !revision.is_empty()),
+        product: dmi::product(),
+        firmware: dmi::firmware(),
+        clock_source: machine::clock_source().map(|source| source.current),
+    }
+}
+
+fn said(file: &str) -> Option<String> {
+    fs::read_to_string(file)
+        .ok()
+        .map(|text| text.trim().to_owned())
+        .filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_says_what_every_linux_machine_does() {
+        let machine = machine();
+        assert_eq!(machine.kernel, Some(release::release()));
+        assert!(machine.hostname.is_some_and(|name| !name.contains('\n')));
+        assert!(machine.cpus.is_some_and(|cpus| cpus.starts_with('0')));
+    }
+}

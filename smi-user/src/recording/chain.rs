@@ -1,0 +1,108 @@
+//! The files of one recording, oldest first.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::{lines::RecordingError, parts};
+
+/// How often the list is made anew because files were put aside meanwhile.
+const TRIES: usize = 20;
+
+/// A file of a recording, opened.
+pub(super) struct Part {
+    pub(super) path: PathBuf,
+    pub(super) content: Box<dyn Read + Send>,
+}
+
+/// `path` and what was put aside from it, oldest first; standard input for `-`.
+///
+/// All are opened at once, and again if that was not done at one moment: smilat may be recording, and put files aside.
+///
+/// # Errors
+/// When there is nothing, or one cannot be opened.
+pub(super) fn open(path: &Path) -> Result<Vec<Part>, RecordingError> {
+    if path == Path::new("-") {
+        return Ok(vec![Part {
+            path: "standard input".into(),
+            content: Box::new(io::stdin()),
+        }]);
+    }
+    let failed = |path: &Path, source| RecordingError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let mut moved = None;
+    for _ in 0..TRIES {
+        let names = names(path).map_err(|source| failed(path, source))?;
+        let opened: Result<Vec<(PathBuf, File)>, RecordingError> = names
+            .iter()
+            .map(|name| match File::open(name) {
+                Ok(file) => Ok((name.clone(), file)),
+                Err(source) => Err(failed(name, source)),
+            })
+            .collect();
+        match opened {
+            Ok(files) if unmoved(&files) && self::names(path).is_ok_and(|now| now == names) => {
+                return Ok(files
+                    .into_iter()
+                    .map(|(path, file)| Part {
+                        path,
+                        content: Box::new(file),
+                    })
+                    .collect());
+            }
+            Ok(_) => {}
+            Err(RecordingError::Io { path, source })
+                if source.kind() == io::ErrorKind::NotFound && names.len() > 1 =>
+            {
+                moved = Some(RecordingError::Io { path, source });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(moved.unwrap_or_else(|| {
+        failed(
+            path,
+            io::Error::other("it is rotated faster than it can be opened; try again"),
+        )
+    }))
+}
+
+/// The names, oldest first.
+fn names(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let there = path.try_exists()?;
+    let numbers = match parts::numbers(path) {
+        Ok(numbers) => numbers,
+        // A folder that cannot be listed: the file itself can still be read.
+        Err(_) if there => return Ok(vec![path.to_owned()]),
+        Err(error) => return Err(error),
+    };
+    let mut names: Vec<PathBuf> = numbers
+        .iter()
+        .rev()
+        .map(|number| parts::compressed(path, *number))
+        .collect();
+    // Its compressed form is there only once it is whole.
+    let plain = parts::plain(path);
+    if !numbers.contains(&1) && plain.is_file() {
+        names.push(plain);
+    }
+    if there || names.is_empty() {
+        names.push(path.to_owned());
+    }
+    Ok(names)
+}
+
+/// Whether each file still has the name that it was opened by.
+fn unmoved(files: &[(PathBuf, File)]) -> bool {
+    files
+        .iter()
+        .all(|(path, file)| match (path.metadata(), file.metadata()) {
+            (Ok(named), Ok(opened)) => (named.dev(), named.ino()) == (opened.dev(), opened.ino()),
+            _ => false,
+        })
+}

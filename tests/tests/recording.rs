@@ -1,0 +1,562 @@
+//! `smilat run --record`: what is in a recording, and what is left of it after kills, full disks and other bad days.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::Duration,
+};
+
+use smi_user::{
+    model::Snapshot,
+    recording::{Line, Reader, Remark},
+};
+use tests::{output, refused, smilat, stderr, wait_until};
+
+/// Watches one CPU half of the time, and says something a hundred times a second.
+const OFTEN: [&str; 7] = [
+    "--cpus=0",
+    "--mode=per-cpu",
+    "--width=5ms",
+    "--window=10ms",
+    "--threshold=1us",
+    "--max-gap-records=100000",
+    "--interval=10ms",
+];
+
+/// A recording as read.
+#[derive(Default)]
+struct Recorded {
+    /// When its run began (seconds), and the snapshot.
+    snapshots: Vec<(String, Snapshot)>,
+    headers: usize,
+    torn: usize,
+    remarks: Vec<Remark>,
+}
+
+impl Recorded {
+    #[track_caller]
+    fn read(path: &Path) -> Self {
+        let mut reader = Reader::open(path).expect("it opens");
+        let mut recorded = Self::default();
+        let mut run = String::new();
+        while let Some(line) = reader.next_line().expect("a line") {
+            match line {
+                Line::Header(header) => {
+                    run = header.started.to_string();
+                    recorded.headers += 1;
+                }
+                Line::Snapshot(snapshot) => recorded.snapshots.push((run.clone(), *snapshot)),
+                Line::Torn { .. } => recorded.torn += 1,
+            }
+        }
+        recorded.remarks = reader.remarks();
+        recorded
+    }
+
+    fn intervals(&self) -> Vec<(String, u64)> {
+        let numbers = |(run, snapshot): &(String, Snapshot)| (run.clone(), snapshot.interval);
+        self.snapshots.iter().map(numbers).collect()
+    }
+}
+
+/// The files of the recording at `path`.
+fn files(path: &Path) -> BTreeSet<PathBuf> {
+    let entries = fs::read_dir(path.parent().expect("a folder")).expect("it is listed");
+    let name = path.to_string_lossy().into_owned();
+    entries
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|file| file.to_string_lossy().starts_with(&name))
+        .collect()
+}
+
+/// How many lines jq reads in a file that zcat or cat shows; all must be JSON.
+#[track_caller]
+fn lines_by_jq(file: &Path) -> usize {
+    let cat = if file.extension().is_some_and(|ending| ending == "gz") {
+        "zcat"
+    } else {
+        "cat"
+    };
+    let shown = output(
+        Command::new("sh")
+            .args([
+                "-c",
+                "set -e; \"$1\" \"$2\" | jq -c 'has(\"cpus\")'",
+                "sh",
+                cat,
+            ])
+            .arg(file),
+    );
+    assert!(
+        shown.status.success(),
+        "{}: {}",
+        file.display(),
+        stderr(&shown)
+    );
+    String::from_utf8_lossy(&shown.stdout).lines().count()
+}
+
+/// smilat at work, with its reports and its messages in files.
+struct Run {
+    child: Child,
+    reports: PathBuf,
+    messages: PathBuf,
+}
+
+impl Run {
+    fn start(folder: &Path, args: &[&str], record: &Path) -> Self {
+        let (reports, messages) = (folder.join("reports"), folder.join("messages"));
+        let child = smilat()
+            .args(["run", "--format=ndjson"])
+            .args(OFTEN)
+            .args(args)
+            .arg("--record")
+            .arg(record)
+            .stdout(File::create(&reports).expect("a file"))
+            .stderr(File::create(&messages).expect("a file"))
+            .spawn()
+            .expect("it starts");
+        Self {
+            child,
+            reports,
+            messages,
+        }
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.messages).expect("messages")
+    }
+
+    #[track_caller]
+    fn wait_for_message(&mut self, told: &str) {
+        wait_until(told, || {
+            let ended = self.child.try_wait().expect("a child");
+            assert!(ended.is_none(), "it ended: {}", self.said());
+            self.said().contains(told)
+        });
+    }
+
+    fn reported(&self) -> Vec<Snapshot> {
+        let text = fs::read_to_string(&self.reports).expect("reports");
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("a snapshot"))
+            .collect()
+    }
+
+    /// Waits until `more` further intervals were reported.
+    #[track_caller]
+    fn wait_for_intervals(&mut self, more: usize) {
+        let before = self.lines();
+        wait_until("further intervals", || self.lines() >= before + more);
+    }
+
+    fn lines(&self) -> usize {
+        let text = fs::read_to_string(&self.reports).expect("reports");
+        text.matches('\n').count()
+    }
+
+    fn signal(&self, signal: i32) {
+        let pid = libc::pid_t::try_from(self.child.id()).expect("a pid");
+        // SAFETY: the child was not waited for, so the number is still its own.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+    }
+
+    fn end(&mut self, signal: i32) -> ExitStatus {
+        self.signal(signal);
+        self.child.wait().expect("it ends")
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // Only when a test failed is it still there.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+#[test]
+fn a_recording_holds_what_the_reports_of_the_same_run_say() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gaps.ndjson");
+    let run = output(
+        smilat()
+            .args([
+                "run",
+                "--format=ndjson",
+                "--duration=2s",
+                "--rotate-size=64KiB",
+            ])
+            .args(OFTEN)
+            .args(["--rotate-keep=1000", "--hardlimit=1h", "--record"])
+            .arg(&path),
+    );
+    assert!(run.status.success(), "{}", stderr(&run));
+    assert_eq!(
+        stderr(&run)
+            .lines()
+            .filter(|line| line.starts_with("smilat: "))
+            .count(),
+        0
+    );
+    let reported: Vec<Snapshot> = run
+        .stdout
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).expect("a snapshot"))
+        .collect();
+    let recorded = Recorded::read(&path);
+    assert_eq!((recorded.torn, &recorded.remarks[..]), (0, &[][..]));
+    let snapshots: Vec<Snapshot> = recorded.snapshots.into_iter().map(|(_, one)| one).collect();
+    assert!(snapshots == reported, "they differ");
+    assert!(snapshots.last().is_some_and(|last| last.last));
+    assert!(snapshots.iter().any(|snapshot| !snapshot.gaps.is_empty()));
+    let files = files(&path);
+    assert_eq!(recorded.headers, files.len());
+    assert!(files.len() > 2, "it was not rotated: {files:?}");
+    assert!(!files.contains(&folder.path().join("gaps.ndjson.lock")));
+    let lines: usize = files.iter().map(|file| lines_by_jq(file)).sum();
+    assert_eq!(lines, reported.len() + files.len());
+    for file in &files {
+        let mut begin = Reader::open(file).expect("it opens");
+        let Some(Line::Header(header)) = begin.next_line().expect("a line") else {
+            panic!("{} begins otherwise", file.display());
+        };
+        assert_eq!(header.interval_ns, 10_000_000);
+        assert_eq!(header.hardlimit_ns, Some(3_600_000_000_000));
+        assert!(header.machine.kernel.is_some() && header.machine.cpus.is_some());
+    }
+}
+
+#[test]
+fn beside_text_the_recording_is_the_same_and_the_next_run_is_added() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gaps.ndjson");
+    for runs in 1..=2 {
+        let run = output(
+            smilat()
+                .args([
+                    "run",
+                    "--quiet",
+                    "--duration=300ms",
+                    "--interval=100ms",
+                    "--record",
+                ])
+                .arg(&path),
+        );
+        assert!(run.status.success(), "{}", stderr(&run));
+        let text = String::from_utf8_lossy(&run.stdout);
+        assert!(text.contains("Summary of"), "{text}");
+        let recorded = Recorded::read(&path);
+        assert_eq!(recorded.headers, runs);
+        assert_eq!(recorded.remarks, []);
+        let ended = recorded
+            .snapshots
+            .iter()
+            .filter(|(_, snapshot)| snapshot.last);
+        assert_eq!(ended.count(), runs);
+    }
+}
+
+#[test]
+fn kills_at_any_moment_cost_no_line_that_was_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gaps.ndjson");
+    let args = ["--rotate-size=64KiB", "--rotate-keep=9999"];
+    let mut kept: Vec<(String, u64)> = Vec::new();
+    let mut torn = 0;
+    for kill in 0..20u64 {
+        let mut run = Run::start(folder.path(), &args, &path);
+        run.wait_for_intervals(1);
+        // Any moment: between lines, within one, while a file is put aside or compressed.
+        let moment = u64::from(std::process::id()).wrapping_add(kill * 7919) % 400;
+        thread::sleep(Duration::from_millis(moment));
+        run.end(libc::SIGKILL);
+        assert!(!run.said().contains("cannot"), "{}", run.said());
+        let recorded = Recorded::read(&path);
+        let now = recorded.intervals();
+        assert!(
+            now.starts_with(&kept),
+            "kill {kill} lost what was there before"
+        );
+        assert!(now.len() > kept.len(), "kill {kill}: nothing was recorded");
+        assert_eq!(recorded.remarks, [], "kill {kill}");
+        // What was reported is recorded, but for what was under way.
+        let reported = run.reported().len();
+        assert!(
+            now.len() - kept.len() + 2 > reported,
+            "kill {kill}: {reported} reported"
+        );
+        kept = now;
+        // Older ones are told by the header after them.
+        assert!(
+            recorded.torn >= torn && recorded.torn <= torn + 1,
+            "kill {kill}"
+        );
+        torn = recorded.torn;
+    }
+    let mut run = Run::start(folder.path(), &args, &path);
+    run.wait_for_intervals(10);
+    assert_eq!(run.end(libc::SIGINT).code(), Some(0), "{}", run.said());
+    let recorded = Recorded::read(&path);
+    assert!(recorded.intervals().starts_with(&kept));
+    assert!(recorded.snapshots.last().is_some_and(|(_, last)| last.last));
+    assert_eq!((recorded.torn, &recorded.remarks[..]), (torn, &[][..]));
+    let files = files(&path);
+    let lines: usize = files.iter().map(|file| lines_by_jq(file)).sum();
+    assert_eq!(lines, recorded.snapshots.len() + recorded.headers);
+    for file in &files {
+        assert!(
+            *file == path || file.extension().is_some_and(|ending| ending == "gz"),
+            "{file:?}"
+        );
+    }
+}
+
+#[test]
+fn a_torn_last_line_is_told_and_the_next_run_added() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gaps.ndjson");
+    let mut run = Run::start(folder.path(), &[], &path);
+    run.wait_for_intervals(3);
+    run.end(libc::SIGKILL);
+    let whole = fs::metadata(&path).expect("it is there").len();
+    File::options()
+        .write(true)
+        .open(&path)
+        .expect("it opens")
+        .set_len(whole - 100)
+        .expect("cut");
+    let before = Recorded::read(&path);
+    assert_eq!(before.torn, 1);
+
+    let mut run = Run::start(folder.path(), &[], &path);
+    run.wait_for_intervals(3);
+    assert_eq!(run.end(libc::SIGTERM).code(), Some(0));
+    assert!(
+        run.said().contains("the last line was torn"),
+        "{}",
+        run.said()
+    );
+    let after = Recorded::read(&path);
+    assert_eq!(after.torn, 1);
+    assert!(after.intervals().starts_with(&before.intervals()));
+    assert_eq!(lines_by_jq(&path), after.snapshots.len() + after.headers);
+}
+
+/// A file system of its own, until this is dropped.
+struct Mount(PathBuf);
+
+impl Mount {
+    #[track_caller]
+    fn new(folder: &Path, args: &[&str]) -> Self {
+        let at = folder.join("disk");
+        fs::create_dir(&at).expect("a folder");
+        let mounted = output(Command::new("mount").args(args).arg(&at));
+        assert!(mounted.status.success(), "{}", stderr(&mounted));
+        Self(at)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _unmounted = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_costs_only_what_it_has_no_room_for() {
+    fill_disk("64MiB");
+}
+
+#[test]
+fn a_disk_that_is_full_when_a_file_is_put_aside_costs_no_more() {
+    fill_disk("64KiB");
+}
+
+fn fill_disk(rotate_size: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = Mount::new(folder.path(), &["-t", "tmpfs", "-o", "size=1m", "tmpfs"]);
+    let ballast = disk.0.join("ballast");
+    fs::write(&ballast, vec![0; 768 << 10]).expect("written");
+    let path = disk.0.join("gaps.ndjson");
+    let mut run = Run::start(
+        folder.path(),
+        &["--rotate-keep=9999", "--rotate-size", rotate_size],
+        &path,
+    );
+    run.wait_for_message("No space left on device");
+    assert!(
+        run.said().contains("the collection goes on"),
+        "{}",
+        run.said()
+    );
+    run.wait_for_intervals(20);
+    // Every line that is there is whole, while the disk is full.
+    let full = Recorded::read(&path);
+    assert_eq!(full.torn, 0);
+    fs::remove_file(&ballast).expect("removed");
+    run.wait_for_message("can be written again");
+    run.wait_for_intervals(5);
+    assert_eq!(run.end(libc::SIGINT).code(), Some(2), "{}", run.said());
+
+    let recorded = Recorded::read(&path);
+    let reported = run.reported();
+    assert_eq!(recorded.torn, 0);
+    assert_eq!(
+        reported.last().map(|last| last.interval),
+        Some(reported.len() as u64)
+    );
+    let lost = reported.len() - recorded.snapshots.len();
+    assert!(lost >= 20, "{lost} lost");
+    let said = run.said();
+    assert!(
+        said.contains(&format!(
+            "{lost} of {} snapshots are missing",
+            reported.len()
+        )),
+        "{said}"
+    );
+    // The disk may have been full more than once, and each time is remarked.
+    let remarked: u64 = recorded
+        .remarks
+        .iter()
+        .map(|remark| match remark {
+            Remark::SnapshotsMissing { after, before, .. } => before - after - 1,
+            other => panic!("{other}"),
+        })
+        .sum();
+    assert_eq!(remarked, lost as u64);
+    for (_, snapshot) in &recorded.snapshots {
+        let same = &reported[snapshot.interval as usize - 1];
+        assert!(snapshot == same, "interval {} differs", snapshot.interval);
+    }
+    let lines: usize = files(&path).iter().map(|file| lines_by_jq(file)).sum();
+    assert_eq!(lines, recorded.snapshots.len() + recorded.headers);
+}
+
+#[test]
+fn a_disk_that_stands_still_delays_nothing_but_the_recording() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let image = folder.path().join("image");
+    File::create(&image)
+        .expect("a file")
+        .set_len(16 << 20)
+        .expect("a length");
+    assert!(
+        output(Command::new("mkfs.ext4").arg("-q").arg(&image))
+            .status
+            .success()
+    );
+    let disk = Mount::new(folder.path(), &["-o", "loop", &image.to_string_lossy()]);
+    let path = disk.0.join("gaps.ndjson");
+    let mut run = Run::start(folder.path(), &[], &path);
+    run.wait_for_intervals(5);
+    let freeze = |how| {
+        let done = output(Command::new("fsfreeze").arg(how).arg(&disk.0));
+        assert!(done.status.success(), "{}", stderr(&done));
+    };
+    freeze("--freeze");
+    run.wait_for_message("does not keep up");
+    run.wait_for_intervals(20);
+    freeze("--unfreeze");
+    run.wait_for_intervals(5);
+    assert_eq!(run.end(libc::SIGINT).code(), Some(2), "{}", run.said());
+    let recorded = Recorded::read(&path);
+    let reported = run.reported();
+    let lost = reported.len() - recorded.snapshots.len();
+    assert!(lost >= 20, "{lost} lost");
+    let told = format!("{lost} of {} snapshots are missing", reported.len());
+    assert!(run.said().contains(&told), "{}", run.said());
+    assert_eq!(recorded.torn, 0);
+    assert!(recorded.snapshots.last().is_some_and(|(_, last)| last.last));
+}
+
+#[test]
+fn where_nothing_can_be_recorded_nothing_is_begun() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = Mount::new(folder.path(), &["-t", "tmpfs", "-o", "ro", "tmpfs"]);
+    let record = |path: &Path, told: &[&str]| {
+        refused(smilat().args(["run", "--record"]).arg(path), told);
+    };
+    record(
+        &disk.0.join("gaps"),
+        &["cannot record to", "Read-only file system"],
+    );
+    record(
+        Path::new("/no/such/folder/gaps"),
+        &["cannot record to /no/such/folder/gaps", "No such file"],
+    );
+    record(Path::new("/dev/full"), &["no regular file"]);
+    record(folder.path(), &["no regular file"]);
+    let foreign = folder.path().join("letters.txt");
+    fs::write(&foreign, "Dear Ada,\n").expect("written");
+    record(&foreign, &["no recording of smilat", "move this one away"]);
+    assert_eq!(fs::read_to_string(&foreign).expect("read"), "Dear Ada,\n");
+    // Nor is anything left by a run that fails for another reason.
+    let path = folder.path().join("gaps");
+    refused(
+        smilat()
+            .args(["run", "--output=/no/such/folder/file", "--record"])
+            .arg(&path),
+        &["cannot write to /no/such/folder/file"],
+    );
+    assert!(files(&path).is_empty());
+}
+
+#[test]
+fn a_second_writer_is_refused_and_a_kill_frees_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gaps.ndjson");
+    let mut first = Run::start(folder.path(), &[], &path);
+    first.wait_for_intervals(1);
+    // The same file by another name.
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).expect("a link");
+    for name in [&path, &link] {
+        let holder = format!("process {} is recording to it", first.child.id());
+        refused(
+            smilat().args(["run", "--record"]).arg(name),
+            &[&holder, "another file"],
+        );
+    }
+    first.end(libc::SIGKILL);
+    let mut second = Run::start(folder.path(), &[], &path);
+    second.wait_for_intervals(1);
+    assert_eq!(second.end(libc::SIGINT).code(), Some(0));
+    assert_eq!(files(&path), [path].into());
+}
+
+#[test]
+fn a_recording_that_others_compressed_reads_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gaps.ndjson");
+    let mut run = Run::start(folder.path(), &[], &path);
+    run.wait_for_intervals(5);
+    run.end(libc::SIGINT);
+    let mut gzip = Command::new("gzip")
+        .arg("--stdout")
+        .arg(&path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut packed = Vec::new();
+    gzip.stdout
+        .take()
+        .expect("piped")
+        .read_to_end(&mut packed)
+        .expect("read");
+    assert!(gzip.wait().expect("it ends").success());
+    let copy = folder.path().join("copy");
+    fs::write(&copy, packed).expect("written");
+    assert_eq!(
+        Recorded::read(&copy).intervals(),
+        Recorded::read(&path).intervals()
+    );
+}
