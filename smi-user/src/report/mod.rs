@@ -6,6 +6,7 @@ pub mod doctor;
 mod fire;
 mod ndjson;
 mod text;
+pub mod tui;
 mod verify;
 
 use bytes::Bytes;
