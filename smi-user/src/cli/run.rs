@@ -69,7 +69,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn interval(text: &str) -> Result<Duration, String> {
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
     const MIN: Duration = Duration::from_millis(10);
     match parse_time(text, Bare::Seconds) {
         Ok(time) if time < MIN => Err(format!(

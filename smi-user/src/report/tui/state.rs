@@ -196,6 +196,11 @@ impl State {
         self.messages_unread = self.popup != Some(Popup::Messages);
     }
 
+    /// Whether a recording is shown.
+    pub fn is_replay(&self) -> bool {
+        self.replay.is_some()
+    }
+
     /// Whether something covers the rest.
     pub fn has_popup(&self) -> bool {
         self.popup.is_some()
