@@ -5,6 +5,7 @@ pub mod cost;
 pub mod guest;
 pub mod idle;
 pub mod recorded;
+pub mod tmux;
 
 use std::{
     env, fs,

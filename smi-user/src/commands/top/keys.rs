@@ -119,7 +119,13 @@ mod tests {
 
     #[test]
     fn keys_with_control_do_not_do_what_they_do_without() {
-        let with_control = |c| key_meaning(KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL), false, false);
+        let with_control = |c| {
+            key_meaning(
+                KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL),
+                false,
+                false,
+            )
+        };
         assert_eq!(with_control('c'), Meaning::Quit);
         assert_eq!(with_control('z'), Meaning::Suspend);
         assert_eq!(with_control('r'), Meaning::Nothing);

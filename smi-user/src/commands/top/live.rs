@@ -10,13 +10,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
 
-use super::{
-    Shared, View,
-    keys::Command,
-    notes::Notes,
-    screen::Screen,
-    theme,
-};
+use super::{Shared, View, keys::Command, notes::Notes, screen::Screen, theme};
 use crate::{
     cli::TopArgs,
     commands::{
@@ -45,9 +39,7 @@ pub(super) struct JobControl {
 impl JobControl {
     /// Catches them from now on.
     pub(super) fn new() -> Result<Self> {
-        let new = |number| {
-            signal(SignalKind::from_raw(number)).context("cannot handle signals")
-        };
+        let new = |number| signal(SignalKind::from_raw(number)).context("cannot handle signals");
         Ok(Self {
             stop: new(libc::SIGTSTP)?,
             go_on: new(libc::SIGCONT)?,

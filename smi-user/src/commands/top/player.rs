@@ -88,7 +88,11 @@ impl Player {
     pub(super) fn next(&mut self) -> Result<Next> {
         let behind = usize::try_from(self.read - self.position).unwrap_or(usize::MAX);
         if behind > 0
-            && let Some(snapshot) = self.kept.len().checked_sub(behind).and_then(|at| self.kept.get(at))
+            && let Some(snapshot) = self
+                .kept
+                .len()
+                .checked_sub(behind)
+                .and_then(|at| self.kept.get(at))
         {
             self.position += 1;
             return Ok(Next::Snapshot(Arc::clone(snapshot)));

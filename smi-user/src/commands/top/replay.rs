@@ -177,7 +177,9 @@ impl Playing {
 
     fn schedule(&mut self) {
         let time = |snapshot: &Option<Arc<Snapshot>>| {
-            snapshot.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.time)
+            snapshot
+                .as_ref()
+                .map_or(Timestamp::UNIX_EPOCH, |at| at.time)
         };
         let wait = time(&self.ahead).duration_since(time(&self.newest));
         let wait = wait.unsigned_abs().min(LONGEST_WAIT) / self.speed;
@@ -197,7 +199,11 @@ impl Playing {
             }
             Command::Step(by) => {
                 self.paused = true;
-                self.seek(self.target.unwrap_or(self.position()).saturating_add_signed(by))?;
+                self.seek(
+                    self.target
+                        .unwrap_or(self.position())
+                        .saturating_add_signed(by),
+                )?;
             }
             Command::Begin => self.seek(1)?,
             Command::End => self.seek(u64::MAX)?,

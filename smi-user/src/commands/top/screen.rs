@@ -77,7 +77,8 @@ struct Wanted {
 #[derive(Debug)]
 pub struct Screen {
     wanted: Arc<Wanted>,
-    ended: oneshot::Receiver<io::Result<()>>,
+    /// Taken once it has told.
+    ended: Option<oneshot::Receiver<io::Result<()>>>,
 }
 
 impl Screen {
@@ -91,7 +92,7 @@ impl Screen {
         // Made first, so that everything below gives the terminal back when it fails.
         let screen = Self {
             wanted: Arc::clone(&wanted),
-            ended,
+            ended: Some(ended),
         };
         take().context("cannot set up the terminal")?;
         let output = io::stdout()
@@ -120,12 +121,16 @@ impl Screen {
         Ok(screen)
     }
 
-    /// Returns once the screen has ended by itself: the user quit, or the terminal failed.
+    /// Returns once the screen has ended by itself: the user quit, or the terminal failed. At once when it had before.
     ///
     /// # Errors
     /// When the terminal failed, or the thread panicked.
     pub async fn ended(&mut self) -> Result<()> {
-        let ended = (&mut self.ended).await;
+        let Some(waiting) = &mut self.ended else {
+            return Ok(());
+        };
+        let ended = waiting.await;
+        self.ended = None;
         // After a panic its message has been printed.
         ended
             .context("the thread that draws panicked")?
@@ -145,7 +150,9 @@ impl Screen {
     /// Gives the terminal back, and returns when that is done, even if it takes no output.
     pub async fn close(mut self) {
         self.wanted.quit.store(true, Ordering::Relaxed);
-        let _too_late = timeout(PATIENCE, &mut self.ended).await;
+        if let Some(ended) = self.ended.take() {
+            let _too_late = timeout(PATIENCE, ended).await;
+        }
         // `drop` does the rest where the thread did not.
     }
 }

@@ -7,13 +7,7 @@ use ratatui::{
     widgets::{Paragraph, RenderDirection, Sparkline},
 };
 
-use super::{
-    State,
-    data::Point,
-    draw::panel,
-    header::clock,
-    rows::count,
-};
+use super::{State, data::Point, draw::panel, header::clock, rows::count};
 use crate::{report::bars, units::show_ns};
 
 /// Buckets of the widest row of the histogram: as many powers of two in one as it takes.
@@ -36,7 +30,11 @@ pub(super) fn trend(frame: &mut Frame<'_>, area: Rect, state: &State) {
     let (title, beside, values) = if state.trend_max {
         let (low, high) = (lowest(&longest), highest(&longest));
         let beside = if high > 0 {
-            format!("{} to {}, log scale", show_ns(low as f64), show_ns(high as f64))
+            format!(
+                "{} to {}, log scale",
+                show_ns(low as f64),
+                show_ns(high as f64)
+            )
         } else {
             String::new()
         };
@@ -50,8 +48,7 @@ pub(super) fn trend(frame: &mut Frame<'_>, area: Rect, state: &State) {
         (format!("gaps in each interval, {of}"), beside, counts)
     };
     let inner = panel(frame, area, state, &title, &beside);
-    let [bars, axis] =
-        Layout::vertical([Constraint::Fill(1), Constraint::Length(1)]).areas(inner);
+    let [bars, axis] = Layout::vertical([Constraint::Fill(1), Constraint::Length(1)]).areas(inner);
     let sparkline = Sparkline::default()
         .data(values)
         .direction(RenderDirection::RightToLeft)
@@ -66,7 +63,12 @@ fn scope(only: Option<u32>) -> String {
 }
 
 fn lowest(values: &[u64]) -> u64 {
-    values.iter().filter(|ns| **ns > 0).min().copied().unwrap_or(0)
+    values
+        .iter()
+        .filter(|ns| **ns > 0)
+        .min()
+        .copied()
+        .unwrap_or(0)
 }
 
 /// Heights on a logarithmic scale: a quarter for the lowest, full for the highest, none for 0.
@@ -91,27 +93,31 @@ fn logarithms(values: &[u64], low: u64, high: u64) -> Vec<u64> {
 fn axis_line(state: &State, points: &[&Point], width: u16) -> Line<'static> {
     let width = usize::from(width);
     let mut cells = vec![' '; width];
-    let mut put = |at: usize, text: &str| {
-        for (cell, c) in cells.iter_mut().skip(at).zip(text.chars()) {
-            *cell = c;
-        }
-    };
-    if let Some(newest) = points.first() {
-        let time = clock(state, newest.time, false);
-        put(width.saturating_sub(time.len()), &time);
-    }
-    if let Some(oldest) = points.last().filter(|_| points.len() > 24) {
-        put(width - points.len(), &clock(state, oldest.time, false));
-    }
     let mut marked = vec![false; width];
     for (back, point) in points.iter().enumerate() {
         let mark = match (point.changed, point.reset) {
-            (true, _) => "T",
-            (_, true) => "R",
+            (true, _) => 'T',
+            (_, true) => 'R',
             _ => continue,
         };
-        put(width - 1 - back, mark);
+        cells[width - 1 - back] = mark;
         marked[width - 1 - back] = true;
+    }
+    let mut label = |at: usize, point: &Point| {
+        let time = clock(state, point.time, false);
+        let place = at..(at + time.len()).min(width);
+        // Marks matter more.
+        if !marked[place.clone()].contains(&true) {
+            for (cell, c) in cells[place].iter_mut().zip(time.chars()) {
+                *cell = c;
+            }
+        }
+    };
+    if let Some(newest) = points.first() {
+        label(width.saturating_sub(8), newest);
+    }
+    if let Some(oldest) = points.last().filter(|_| points.len() > 24) {
+        label(width - points.len(), oldest);
     }
     cells
         .into_iter()

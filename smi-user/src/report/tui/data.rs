@@ -100,7 +100,10 @@ impl Data {
             .cpus
             .iter()
             .map(|cpu| {
-                let before = self.newest.as_deref().and_then(|newest| of(newest, cpu.cpu));
+                let before = self
+                    .newest
+                    .as_deref()
+                    .and_then(|newest| of(newest, cpu.cpu));
                 let count = before.map_or(cpu.gaps.count, |before| {
                     cpu.gaps.count.saturating_sub(before.gaps.count)
                 });
@@ -221,9 +224,7 @@ impl Data {
 
     /// Gaps of the last interval and the longest of them.
     pub(super) fn last_interval(&self, only: Option<u32>) -> (u64, u64) {
-        self.history
-            .back()
-            .map_or((0, 0), |point| point.of(only))
+        self.history.back().map_or((0, 0), |point| point.of(only))
     }
 }
 

@@ -64,7 +64,11 @@ fn panels(frame: &mut Frame<'_>, body: Rect, state: &mut State) {
     ])
     .areas(body);
     // Gaps take what their lines need, bars grow with the terminal.
-    let gaps_width = if body.width >= 100 { 44 } else { 30 + body.width / 8 };
+    let gaps_width = match body.width {
+        0..80 => 32,
+        80..100 => 40,
+        _ => 44,
+    };
     let [bars, _between, gaps] = Layout::horizontal([
         Constraint::Fill(1),
         Constraint::Length(1),
@@ -97,18 +101,19 @@ pub(super) fn panel(
     beside: &str,
 ) -> Rect {
     let theme = state.theme;
+    let line = Span::styled(theme.borders().horizontal_top, theme.border());
     let mut block = Block::new()
         .borders(Borders::TOP)
         .border_set(theme.borders())
         .border_style(theme.border())
         .title(Line::from(vec![
-            Span::raw(" "),
-            Span::styled(title.to_owned(), theme.heading()),
-            Span::raw(" "),
+            line.clone(),
+            Span::styled(format!(" {title} "), theme.heading()),
         ]));
-    if !beside.is_empty() && title.chars().count() + beside.chars().count() + 5 <= area.width.into()
+    if !beside.is_empty() && title.chars().count() + beside.chars().count() + 8 <= area.width.into()
     {
-        block = block.title(Line::raw(format!(" {beside} ")).right_aligned());
+        let beside = vec![Span::raw(format!(" {beside} ")), line];
+        block = block.title(Line::from(beside).right_aligned());
     }
     let inner = block.inner(area);
     frame.render_widget(block, area);

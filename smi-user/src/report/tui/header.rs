@@ -48,7 +48,13 @@ fn both(left: Vec<Span<'static>>, right: &[String], width: usize) -> Line<'stati
 fn title(state: &State, width: usize) -> Line<'static> {
     let mut left = vec![Span::styled("smilat top", state.theme.heading())];
     let mut right: Vec<String> = state.subject.host.iter().cloned().collect();
-    right.extend(state.subject.kernel.iter().map(|release| format!("Linux {release}")));
+    right.extend(
+        state
+            .subject
+            .kernel
+            .iter()
+            .map(|release| format!("Linux {release}")),
+    );
     let Some(newest) = &state.shown().newest else {
         return both(left, &right, width);
     };
@@ -108,7 +114,8 @@ fn totals(data: &Data, newest: &Snapshot, width: usize) -> Line<'static> {
         },
     ))];
     // Of the time of all watched CPUs together.
-    let share = total.exposure_ns as f64 * 100.0 / (elapsed_ns.max(1) as f64 * newest.cpus.len().max(1) as f64);
+    let share = total.exposure_ns as f64 * 100.0
+        / (elapsed_ns.max(1) as f64 * newest.cpus.len().max(1) as f64);
     let since = if data.baseline.is_some() {
         "since reset"
     } else {
@@ -116,7 +123,10 @@ fn totals(data: &Data, newest: &Snapshot, width: usize) -> Line<'static> {
     };
     let right = [
         format!("{} {since}", elapsed(elapsed_ns)),
-        format!("exposure {} ({share:.2} %)", show_ns(total.exposure_ns as f64)),
+        format!(
+            "exposure {} ({share:.2} %)",
+            show_ns(total.exposure_ns as f64)
+        ),
     ];
     both(left, &right, width)
 }
@@ -175,8 +185,13 @@ fn meanwhile(then: &Data, now: &Data) -> String {
         .map(|point| point.all.1)
         .max()
         .filter(|ns| *ns > 0)
-        .map_or_else(String::new, |ns| format!(", longest {}", show_ns(ns as f64)));
-    format!("{} gaps came in {intervals} intervals since{longest}", count(gaps))
+        .map_or_else(String::new, |ns| {
+            format!(", longest {}", show_ns(ns as f64))
+        });
+    format!(
+        "{} gaps came in {intervals} intervals since{longest}",
+        count(gaps)
+    )
 }
 
 /// The notice or the newest message that was not read.
@@ -198,8 +213,14 @@ pub(super) fn message(state: &State) -> Option<Paragraph<'static>> {
 
 /// A time of day.
 pub(super) fn clock(state: &State, time: Timestamp, milliseconds: bool) -> String {
-    let format = if milliseconds { "%H:%M:%S%.3f" } else { "%H:%M:%S" };
-    time.to_zoned(state.zone.clone()).strftime(format).to_string()
+    let format = if milliseconds {
+        "%H:%M:%S%.3f"
+    } else {
+        "%H:%M:%S"
+    };
+    time.to_zoned(state.zone.clone())
+        .strftime(format)
+        .to_string()
 }
 
 /// A time since something in whole seconds: `12 s`, `3:05 min`, `2:03:05 h`.

@@ -14,7 +14,10 @@ use crate::{model::GapKind, units::show_ns};
 pub(super) fn gaps(frame: &mut Frame<'_>, area: Rect, state: &State) {
     let data = state.shown();
     let only = state.only();
-    let title = match (data.newest.as_ref().map(|newest| newest.detector.gap_kind), only) {
+    let title = match (
+        data.newest.as_ref().map(|newest| newest.detector.gap_kind),
+        only,
+    ) {
         (Some(GapKind::WindowMax), None) => "newest, longest of windows".to_owned(),
         (_, None) => "newest gaps".to_owned(),
         (_, Some(cpu)) => format!("newest gaps, CPU {cpu}"),
@@ -46,7 +49,10 @@ pub(super) fn gaps(frame: &mut Frame<'_>, area: Rect, state: &State) {
             ])
         })
         .collect();
-    if lines.is_empty() {
+    if lines.is_empty() && data.total(only).count > 0 {
+        let told = "none among the newest that were passed on";
+        frame.render_widget(Paragraph::new(told), inner);
+    } else if lines.is_empty() {
         let threshold = state.threshold_ns().map_or_else(String::new, |ns| {
             format!(" that reached {}", show_ns(ns as f64))
         });
@@ -111,62 +117,89 @@ pub(super) fn key_line(state: &State, width: u16) -> Line<'static> {
     Line::from(spans)
 }
 
-const HELP_BOTH: &str = "\
-q, Esc, Ctrl-C   quit; Ctrl-Z suspends
-up, down         choose a CPU (also j k, PgUp PgDn, g G)
-enter, c         charts and gaps of that CPU only, or of all again
-a                charts and gaps of all CPUs
-< >              sort by another column;  i  the other order
-t                trend: gaps in each interval, or the longest of each
-m                all messages
-r                count from now on: gaps, rates, percentiles, max and causes are those since; nothing is lost in the
-                 kernel, and the summary at the end has everything";
-
 const HELP_LIVE: &str = "\
-p, space         the display stands still; collecting goes on
-+ -              raise or lower the threshold in the kernel, in steps of 1, 2, 5: from then on counts of gaps
-                 between the old and the new one are incomplete; r begins anew
-left, right      sort by another column";
+p, space      display stands still; collecting goes on
++ -           threshold in the kernel up, down: 1, 2, 5
+              Counts mix both from then on, until r.
+left, right   sort by another column";
 
 const HELP_REPLAY: &str = "\
-space, p         play or stand still
-left, right      one interval back, forward;  [ ]  sixty;  Home End  to the beginning, the end
-+ -              faster, slower";
+space, p      play, stand still
+left, right   one interval back, forward
+[ ]           sixty intervals back, forward
+Home, End     to the beginning, to the end
++ -           faster, slower";
 
-const HELP_NAMES: &str = "\
-gaps/s   gaps per second of exposure, the time really spent sampling
-now max  longest of the last interval;  last  the newest gap
-SMIs     counted by the CPU's own counter; do not add CPUs up
-trend    T  the threshold changed there;  R  counting began there";
+const HELP_BOTH: &str = "\
+< >           sort by another column;  i  the other order
+up, down      choose a CPU (j k, PgUp PgDn, g G)
+enter, c      charts and gaps of that CPU, or of all again
+a             charts and gaps of all CPUs
+t             trend: gaps of each interval, or the longest
+r             count from now on; the kernel goes on, and
+              the summary at the end has everything
+m             all messages
+q, Esc        quit, as Ctrl-C does;  Ctrl-Z  suspends
+
+gaps/s        gaps per second of exposure
+exposure      time really spent sampling
+now max       longest of the last interval
+last          the newest gap
+SMIs          by the CPU's own counter; do not add CPUs up
+T, R          threshold changed, counting began (in trend)";
 
 /// The keys, the columns, and what is done to the machine.
 pub(super) fn help(frame: &mut Frame<'_>, body: Rect, state: &State) {
-    let own = if state.replay.is_some() { HELP_REPLAY } else { HELP_LIVE };
-    let mut text = format!("{own}\n{HELP_BOTH}\n\n{HELP_NAMES}");
+    let own = if state.replay.is_some() {
+        HELP_REPLAY
+    } else {
+        HELP_LIVE
+    };
+    let mut text = format!("{own}\n{HELP_BOTH}");
     if !state.subject.plan.is_empty() {
         text = format!("{text}\n\n{}", state.subject.plan.trim_end());
     }
-    popup(frame, body, state, "help: up and down scroll, ? or Esc closes", text);
+    popup(
+        frame,
+        body,
+        state,
+        "help: up and down scroll, ? closes",
+        text,
+    );
 }
 
 /// All messages, the newest last.
 pub(super) fn messages(frame: &mut Frame<'_>, body: Rect, state: &State) {
     let mut lines: Vec<String> = Vec::new();
     if state.messages_dropped > 0 {
-        lines.push(format!("({} older ones are not kept)", state.messages_dropped));
+        lines.push(format!(
+            "({} older ones are not kept)",
+            state.messages_dropped
+        ));
     }
     if state.messages.is_empty() {
         lines.push("no messages".to_owned());
     }
     lines.extend(state.messages.iter().map(|message| format!("- {message}")));
-    popup(frame, body, state, "messages: up and down scroll, m or Esc closes", lines.join("\n"));
+    popup(
+        frame,
+        body,
+        state,
+        "messages: up and down scroll, m closes",
+        lines.join("\n"),
+    );
 }
 
 fn popup(frame: &mut Frame<'_>, body: Rect, state: &State, title: &str, text: String) {
-    let lines = u16::try_from(text.lines().count()).unwrap_or(u16::MAX);
-    let width = body.width.min(118);
-    // Wrapped lines take more; the rest is reached by scrolling.
-    let height = lines.saturating_add(if body.width < 110 { 10 } else { 2 }).min(body.height);
+    let width = body.width.min(100);
+    let room = usize::from(width - 2);
+    // At least: words that do not fit at a line's end take more, and are reached by scrolling.
+    let lines: usize = text
+        .lines()
+        .map(|line| line.chars().count().div_ceil(room).max(1))
+        .sum();
+    let lines = u16::try_from(lines).unwrap_or(u16::MAX);
+    let height = lines.saturating_add(3).min(body.height);
     let area = Rect {
         x: body.x + (body.width - width) / 2,
         y: body.y + (body.height - height) / 2,

@@ -12,6 +12,8 @@ mod table;
 mod theme;
 mod threshold;
 
+#[cfg(test)]
+mod frames;
 
 pub use draw::draw;
 pub use replay::Replay;

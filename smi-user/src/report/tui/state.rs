@@ -140,7 +140,9 @@ impl State {
         self.changes += 1;
         self.threshold_ns = None;
         if self.data.take(snapshot) {
-            self.message("another run of smilat begins here: totals count from its start".to_owned());
+            self.message(
+                "another run of smilat begins here: totals count from its start".to_owned(),
+            );
         }
     }
 
@@ -193,6 +195,8 @@ impl State {
             self.messages_dropped += 1;
         }
         self.messages.push_back(message);
+        // It would not be seen behind it.
+        self.notice = None;
         self.messages_unread = self.popup != Some(Popup::Messages);
     }
 

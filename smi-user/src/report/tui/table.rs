@@ -22,9 +22,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &mut State) {
     state.columns = columns(area.width.into());
     if !state.columns.contains(&state.sort) {
         state.columns.push(state.sort);
-        state.columns.sort_by_key(|column| {
-            Column::ALL.iter().position(|other| other == column)
-        });
+        state
+            .columns
+            .sort_by_key(|column| Column::ALL.iter().position(|other| other == column));
         // It takes the place of another.
         while width(&state.columns) > area.width.into() {
             let Some(least) = state
@@ -67,7 +67,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &mut State) {
 fn columns(room: usize) -> Vec<Column> {
     let mut columns = Column::ALL.to_vec();
     while width(&columns) > room {
-        let Some(least) = columns.iter().min_by_key(|column| column.importance()).copied() else {
+        let Some(least) = columns
+            .iter()
+            .min_by_key(|column| column.importance())
+            .copied()
+        else {
             break;
         };
         columns.retain(|column| *column != least);
@@ -104,7 +108,13 @@ fn line(state: &State, row: &Row, spare: usize, cursor: bool, width: u16) -> Lin
     let mut text: String = state
         .columns
         .iter()
-        .map(|column| format!("{:>width$}", row.text(*column), width = column.width() + spare))
+        .map(|column| {
+            format!(
+                "{:>width$}",
+                row.text(*column),
+                width = column.width() + spare
+            )
+        })
         .collect();
     if cursor {
         text = format!("{text:<width$}", width = usize::from(width));
