@@ -55,7 +55,7 @@ pub enum Command {
     /// At the end the summary that `smilat run` would print goes to standard output. `smilat top FILE` replays a
     /// recording: space plays and stops, the arrows step.
     ///
-    /// Colours are left out where NO_COLOR is set. Exit status: 0 it ran; 2 it could not run.
+    /// Colours are left out where `NO_COLOR` is set. Exit status: 0 it ran; 2 it could not run.
     Top(Box<TopArgs>),
 
     /// Say what this machine offers smilat, what is missing, and what would help

@@ -90,6 +90,9 @@ impl Tmux {
     }
 
     /// Whether a program has the screen to itself, and whether the cursor is shown.
+    ///
+    /// # Panics
+    /// When tmux does not say.
     #[track_caller]
     pub fn flags(&self) -> (bool, bool) {
         let flags = self.run(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"]);
@@ -144,6 +147,9 @@ impl Tmux {
     }
 
     /// The settings of the terminal, as `stty -a` tells them to the shell.
+    ///
+    /// # Panics
+    /// When it does not.
     #[track_caller]
     pub fn stty(&self) -> String {
         let file: PathBuf = self.folder.path().join("stty");

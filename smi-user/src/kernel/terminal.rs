@@ -47,6 +47,8 @@ pub fn write_at_once(bytes: &[u8]) -> io::Result<()> {
 
 /// Stops this process as Ctrl-Z would; returns when it is continued.
 pub fn stop_this_process() {
-    // SAFETY: takes two integers. SIGSTOP rather than SIGTSTP, which this process may have a handler for.
-    unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
+    // SAFETY: takes an integer. SIGSTOP rather than SIGTSTP, which this process may have a handler for. `raise` rather
+    // than `kill`: sent to this thread, it takes effect before this returns, while another thread might be the one that
+    // takes a signal to the process, and this one go on for a while.
+    unsafe { libc::raise(libc::SIGSTOP) };
 }

@@ -39,7 +39,7 @@ impl Notes {
     /// The messages that were not taken before.
     pub(super) fn take_new(&self) -> Vec<String> {
         let mut kept = self.lock();
-        let new = kept.messages[kept.shown..].iter().cloned().collect();
+        let new = kept.messages[kept.shown..].to_vec();
         kept.shown = kept.messages.len();
         new
     }

@@ -7,7 +7,7 @@ use ratatui::{
     widgets::{Paragraph, RenderDirection, Sparkline},
 };
 
-use super::{State, data::Point, draw::panel, header::clock, rows::count};
+use super::{State, data::Point, draw::panel, header::clock, rows::count, state::Trend};
 use crate::{report::bars, units::show_ns};
 
 /// Buckets of the widest row of the histogram: as many powers of two in one as it takes.
@@ -27,7 +27,7 @@ pub(super) fn trend(frame: &mut Frame<'_>, area: Rect, state: &State) {
     let longest: Vec<u64> = points.iter().map(|point| point.of(only).1).collect();
     let of = scope(only);
     let highest = |values: &[u64]| values.iter().max().copied().unwrap_or(0);
-    let (title, beside, values) = if state.trend_max {
+    let (title, beside, values) = if state.trend == Trend::Longest {
         let (low, high) = (lowest(&longest), highest(&longest));
         let beside = if high > 0 {
             format!(

@@ -7,7 +7,7 @@ use ratatui::{
     widgets::{Block, Borders, Paragraph, Wrap},
 };
 
-use super::{Popup, State, charts, header, lists, table};
+use super::{Popup, State, Theme, charts, header, lists, table};
 
 /// Smallest terminal in which everything has room.
 const MIN_WIDTH: u16 = 60;
@@ -108,7 +108,7 @@ pub(super) fn panel(
         .border_style(theme.border())
         .title(Line::from(vec![
             line.clone(),
-            Span::styled(format!(" {title} "), theme.heading()),
+            Span::styled(format!(" {title} "), Theme::heading()),
         ]));
     if !beside.is_empty() && title.chars().count() + beside.chars().count() + 8 <= area.width.into()
     {

@@ -9,7 +9,7 @@ use ratatui::{
 };
 
 use super::{
-    State,
+    State, Theme,
     data::Data,
     draw::fitting,
     rows::{count, rate},
@@ -46,7 +46,7 @@ fn both(left: Vec<Span<'static>>, right: &[String], width: usize) -> Line<'stati
 }
 
 fn title(state: &State, width: usize) -> Line<'static> {
-    let mut left = vec![Span::styled("smilat top", state.theme.heading())];
+    let mut left = vec![Span::styled("smilat top", Theme::heading())];
     let mut right: Vec<String> = state.subject.host.iter().cloned().collect();
     right.extend(
         state

@@ -7,7 +7,7 @@ use ratatui::{
     widgets::{Block, Clear, Paragraph, Wrap},
 };
 
-use super::{State, draw::panel, header::clock};
+use super::{State, Theme, draw::panel, header::clock};
 use crate::{model::GapKind, units::show_ns};
 
 /// The newest single gaps, the newest first.
@@ -208,7 +208,7 @@ fn popup(frame: &mut Frame<'_>, body: Rect, state: &State, title: &str, text: St
     };
     let block = Block::bordered()
         .border_set(state.theme.borders())
-        .title(Span::styled(format!(" {title} "), state.theme.heading()));
+        .title(Span::styled(format!(" {title} "), Theme::heading()));
     let paragraph = Paragraph::new(text)
         .wrap(Wrap { trim: false })
         .scroll((state.scroll.min(lines.saturating_sub(1)), 0))

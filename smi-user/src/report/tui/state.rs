@@ -27,6 +27,15 @@ pub struct Subject {
     pub plan: String,
 }
 
+/// What the trend shows of each interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trend {
+    /// Gaps.
+    Counts,
+    /// The longest gap.
+    Longest,
+}
+
 /// What covers the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Popup {
@@ -86,8 +95,8 @@ pub struct State {
     pub(super) cursor: Option<u32>,
     /// Charts and gaps are those of the CPU under the cursor.
     pub(super) one_cpu: bool,
-    /// The trend shows the longest gaps.
-    pub(super) trend_max: bool,
+    /// What the trend shows.
+    pub(super) trend: Trend,
     pub(super) popup: Option<Popup>,
     /// Lines of the popup that went by.
     pub(super) scroll: u16,
@@ -117,7 +126,7 @@ impl State {
             descending: true,
             cursor: None,
             one_cpu: false,
-            trend_max: false,
+            trend: Trend::Counts,
             popup: None,
             scroll: 0,
             notice: None,
@@ -234,7 +243,12 @@ impl State {
                 self.cursor = self.under_cursor();
             }
             Action::AllCpus => self.one_cpu = false,
-            Action::Trend => self.trend_max = !self.trend_max,
+            Action::Trend => {
+                self.trend = match self.trend {
+                    Trend::Counts => Trend::Longest,
+                    Trend::Longest => Trend::Counts,
+                };
+            }
             Action::Pause => {
                 self.frozen = match self.frozen {
                     Some(_) => None,

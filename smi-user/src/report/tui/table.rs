@@ -7,7 +7,7 @@ use ratatui::{
 };
 
 use super::{
-    Column, State,
+    Column, State, Theme,
     draw::panel,
     rows::{Row, count},
 };
@@ -93,7 +93,7 @@ fn first_shown(cursor: usize, rows: usize, room: usize) -> usize {
 fn heading(state: &State, spare: usize) -> Line<'static> {
     let cells = state.columns.iter().map(|column| {
         let width = column.width() + spare;
-        let style = state.theme.heading();
+        let style = Theme::heading();
         if *column == state.sort {
             let name = format!("{}{}", column.name(), state.theme.order(state.descending));
             Span::styled(format!("{name:>width$}"), style.underlined())
@@ -105,20 +105,18 @@ fn heading(state: &State, spare: usize) -> Line<'static> {
 }
 
 fn line(state: &State, row: &Row, spare: usize, cursor: bool, width: u16) -> Line<'static> {
-    let mut text: String = state
+    let cells: Vec<String> = state
         .columns
         .iter()
         .map(|column| {
-            format!(
-                "{:>width$}",
-                row.text(*column),
-                width = column.width() + spare
-            )
+            let width = column.width() + spare;
+            format!("{:>width$}", row.text(*column))
         })
         .collect();
+    let mut text = cells.concat();
     if cursor {
         text = format!("{text:<width$}", width = usize::from(width));
-        return Line::styled(text, state.theme.chosen());
+        return Line::styled(text, Theme::chosen());
     }
     Line::raw(text)
 }

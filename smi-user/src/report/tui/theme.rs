@@ -49,7 +49,7 @@ impl Theme {
     }
 
     /// Headings.
-    pub(super) fn heading(self) -> Style {
+    pub(super) fn heading() -> Style {
         Style::new().add_modifier(Modifier::BOLD)
     }
 
@@ -59,7 +59,7 @@ impl Theme {
     }
 
     /// The row under the cursor, and the column that is sorted by.
-    pub(super) fn chosen(self) -> Style {
+    pub(super) fn chosen() -> Style {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 
