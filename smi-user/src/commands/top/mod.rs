@@ -51,13 +51,13 @@ pub fn run(args: &TopArgs) -> Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let notes = notes::start(args.quiet);
+    let notes = notes::start();
     let ended = match &args.file {
         Some(file) => runtime.block_on(replay::run(file, &notes)),
         None => runtime.block_on(live::run(args, &notes)),
     };
     // The terminal is the user's again: what was shown in passing is told for good.
-    notes.tell_all();
+    notes.tell_all(args.quiet);
     ended?;
     Ok(ExitCode::SUCCESS)
 }

@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use log::{LevelFilter, Metadata, Record};
+use log::{Level, LevelFilter, Metadata, Record};
 
 /// Messages kept; of more, the newest are counted only.
 const KEPT: usize = 1_000;
 
 #[derive(Debug, Default)]
 struct Kept {
-    messages: Vec<String>,
+    messages: Vec<(Level, String)>,
     dropped: u64,
     shown: usize,
 }
@@ -18,15 +18,11 @@ struct Kept {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Notes(Arc<Mutex<Kept>>);
 
-/// Keeps all that is logged from now on: errors only when `quiet`.
-pub(super) fn start(quiet: bool) -> Notes {
+/// Keeps all that is logged from now on.
+pub(super) fn start() -> Notes {
     let notes = Notes::default();
     if log::set_boxed_logger(Box::new(notes.clone())).is_ok() {
-        log::set_max_level(if quiet {
-            LevelFilter::Error
-        } else {
-            LevelFilter::Warn
-        });
+        log::set_max_level(LevelFilter::Warn);
     }
     notes
 }
@@ -39,15 +35,19 @@ impl Notes {
     /// The messages that were not taken before.
     pub(super) fn take_new(&self) -> Vec<String> {
         let mut kept = self.lock();
-        let new = kept.messages[kept.shown..].to_vec();
+        let new = kept.messages[kept.shown..]
+            .iter()
+            .map(|(_, message)| message.clone())
+            .collect();
         kept.shown = kept.messages.len();
         new
     }
 
-    /// Prints all messages on standard error.
-    pub(super) fn tell_all(&self) {
+    /// Prints all messages on standard error, or only errors when `quiet`.
+    pub(super) fn tell_all(&self, quiet: bool) {
         let kept = self.lock();
-        for message in &kept.messages {
+        let least = if quiet { Level::Error } else { Level::Warn };
+        for (_, message) in kept.messages.iter().filter(|(level, _)| *level <= least) {
             eprintln!("smilat: {message}");
         }
         if kept.dropped > 0 {
@@ -69,7 +69,8 @@ impl log::Log for Notes {
         if kept.messages.len() == KEPT {
             kept.dropped += 1;
         } else {
-            kept.messages.push(record.args().to_string());
+            kept.messages
+                .push((record.level(), record.args().to_string()));
         }
     }
 
