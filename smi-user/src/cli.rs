@@ -2,6 +2,7 @@
 
 mod detection;
 mod run;
+mod top;
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use detection::Detection;
 pub use run::{Format, RunArgs};
+pub use top::TopArgs;
 
 use crate::{
     counter,
@@ -43,6 +45,18 @@ pub enum Command {
     ///
     /// Exit status: 0 it ran and no gap exceeded --hardlimit; 1 a gap did; 2 it could not run.
     Run(Box<RunArgs>),
+
+    /// Watch gaps live in the terminal, or replay a recording there
+    ///
+    /// Detects and counts as `smilat run` does and shows a table of the CPUs, how gaps come over time, how long they are
+    /// and the newest ones with what is proven of their cause. Keys sort, pause, reset and change the threshold while it
+    /// runs; ? explains them, and says what watching costs. A slow or stopped terminal does not hold up the counting.
+    ///
+    /// At the end the summary that `smilat run` would print goes to standard output. `smilat top FILE` replays a
+    /// recording: space plays and stops, the arrows step.
+    ///
+    /// Colours are left out where `NO_COLOR` is set. Exit status: 0 it ran; 2 it could not run.
+    Top(Box<TopArgs>),
 
     /// Say what this machine offers smilat, what is missing, and what would help
     ///

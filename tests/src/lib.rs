@@ -7,6 +7,7 @@ pub mod idle;
 pub mod prometheus;
 pub mod recorded;
 pub mod serving;
+pub mod tmux;
 
 use std::{
     env, fs,

@@ -117,7 +117,7 @@ fn rotate_size(text: &str) -> Result<u64, String> {
     }
 }
 
-fn interval(text: &str) -> Result<Duration, String> {
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
     const MIN: Duration = Duration::from_millis(10);
     match parse_time(text, Bare::Seconds) {
         Ok(time) if time < MIN => Err(format!(

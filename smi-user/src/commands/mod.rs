@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod fire;
 pub mod restore;
 pub mod run;
+pub mod top;
 pub mod verify;
 
 mod messages;

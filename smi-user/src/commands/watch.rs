@@ -130,6 +130,19 @@ impl Watch {
         Ok(self.collector.warnings())
     }
 
+    /// How the detector is set now, and the noise it measured.
+    pub(super) fn info(&self) -> &DetectorInfo {
+        self.collector.info()
+    }
+
+    /// Changes the threshold while the detector runs.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub(super) fn set_threshold_ns(&mut self, threshold_ns: u64) -> Result<()> {
+        self.collector.set_threshold_ns(threshold_ns)
+    }
+
     /// Counts single gaps of a snapshot that was not reported as given up.
     pub(super) fn give_up(&mut self, snapshot: &Snapshot) {
         self.collector.give_up(snapshot);

@@ -24,4 +24,5 @@ pub mod refusal;
 pub mod release;
 pub mod sched;
 pub mod steal;
+pub mod terminal;
 pub mod tracefs;

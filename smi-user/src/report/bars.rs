@@ -9,43 +9,62 @@ const MAX_ROWS: usize = 24;
 /// Characters of the longest bar.
 const BAR: usize = 40;
 
-/// Rows of `from .. to  count  share  bar`, one for each bucket or group of them from the shortest gap to the longest.
-///
-/// Bars are proportional to the count; a count too small for one character still gets a dot, so that the rare long gap
-/// is seen.
-pub(super) fn rows(histogram: &Histogram) -> Vec<String> {
+/// One row: neighbouring buckets together.
+pub(super) struct Group {
+    /// Durations from this on, in ns.
+    pub(super) from_ns: f64,
+    /// Up to this; `None`: all longer ones.
+    pub(super) to_ns: Option<f64>,
+    /// How many.
+    pub(super) count: u64,
+}
+
+/// The buckets from the shortest gap to the longest in no more than `max_rows` groups, as long as one need not be wider
+/// than `widest` buckets, a power of two.
+pub(super) fn groups(histogram: &Histogram, max_rows: usize, widest: usize) -> Vec<Group> {
     let counts = histogram.counts();
     let Some(first) = counts.iter().position(|count| *count > 0) else {
         return Vec::new();
     };
     let last = counts.iter().rposition(|count| *count > 0).unwrap_or(first);
     let mut group = 1;
-    while last / group - first / group >= MAX_ROWS && group < PER_OCTAVE {
+    while last / group - first / group >= max_rows && group < widest {
         group *= 2;
     }
-    let rows: Vec<(usize, u64)> = (first / group..=last / group)
+    (first / group..=last / group)
         .map(|row| {
             let end = ((row + 1) * group).min(BUCKETS);
-            (row, counts[row * group..end].iter().sum())
+            Group {
+                from_ns: lower_ns(row * group) as f64,
+                to_ns: upper_ns(end - 1).map(|ns| ns as f64),
+                count: counts[row * group..end].iter().sum(),
+            }
         })
-        .collect();
+        .collect()
+}
+
+/// Rows of `from .. to  count  share  bar`, one for each bucket or group of them from the shortest gap to the longest.
+///
+/// Bars are proportional to the count; a count too small for one character still gets a dot, so that the rare long gap
+/// is seen.
+pub(super) fn rows(histogram: &Histogram) -> Vec<String> {
+    let rows = groups(histogram, MAX_ROWS, PER_OCTAVE);
     let total = histogram.total() as f64;
-    let most = rows.iter().map(|(_, count)| *count).max().unwrap_or(1);
+    let most = rows.iter().map(|row| row.count).max().unwrap_or(1);
     rows.into_iter()
-        .map(|(row, count)| {
-            let from = lower_ns(row * group) as f64;
-            let to = upper_ns(((row + 1) * group).min(BUCKETS) - 1)
-                .map_or_else(|| "longer".to_owned(), |ns| show_ns(ns as f64));
-            let length = rounded(u128::from(count) * BAR as u128, u128::from(most));
-            let bar = match (count, length) {
+        .map(|row| {
+            let to = row.to_ns.map_or_else(|| "longer".to_owned(), show_ns);
+            let length = rounded(u128::from(row.count) * BAR as u128, u128::from(most));
+            let bar = match (row.count, length) {
                 (0, _) => String::new(),
                 (_, 0) => ".".to_owned(),
                 (_, length) => "#".repeat(length),
             };
             let row = format!(
-                "{:>9} .. {to:>9} {count:>9} {:>5.1} %  {bar}",
-                show_ns(from),
-                count as f64 / total * 100.0,
+                "{:>9} .. {to:>9} {:>9} {:>5.1} %  {bar}",
+                show_ns(row.from_ns),
+                row.count,
+                row.count as f64 / total * 100.0,
             );
             row.trim_end().to_owned()
         })

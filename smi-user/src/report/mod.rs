@@ -7,6 +7,7 @@ mod fire;
 mod ndjson;
 pub mod prometheus;
 mod text;
+pub mod tui;
 mod verify;
 
 use bytes::Bytes;

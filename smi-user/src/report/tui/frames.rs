@@ -1,0 +1,451 @@
+//! Whole frames as they look, and what keys do to them.
+
+use std::sync::Arc;
+
+use jiff::{Timestamp, tz::TimeZone};
+use ratatui::{Terminal, backend::TestBackend};
+
+use super::{Action, Column, Popup, Replay, State, Subject, Theme, draw, rows::rows};
+use crate::model::{
+    Attribution, Cause, CauseStats, CounterInfo, CpuSnapshot, DetectorInfo, Gap, GapKind, GapStats,
+    Histogram, OwnCost, Proof, RecordCounts, SCHEMA_VERSION, SmiCounts, Snapshot, StretchCounts,
+    TracerCounts, WindowCounts,
+};
+use crate::settings::Mode;
+
+/// A machine whose CPUs count gaps as they are told to.
+struct Machine {
+    snapshot: Snapshot,
+}
+
+impl Machine {
+    fn new(cpus: u32) -> Self {
+        Self {
+            snapshot: Snapshot {
+                schema_version: SCHEMA_VERSION,
+                time: time(0),
+                elapsed_ns: 0,
+                interval: 0,
+                last: false,
+                detector: DetectorInfo {
+                    name: "spin".to_owned(),
+                    gap_kind: GapKind::Gap,
+                    threshold_ns: 10_000,
+                    width_ns: 1_000_000,
+                    window_ns: 100_000_000,
+                    irqs_off_max_ns: 1_000_000,
+                    mode: Mode::RoundRobin,
+                    cpus: format!("0-{}", cpus - 1),
+                    step_ns: 25.0,
+                    noise_floor_ns: 168,
+                },
+                attribution: Attribution {
+                    smi: Proof::Gap,
+                    counter: Some(CounterInfo {
+                        name: "msr/smi".to_owned(),
+                        source: "a counter".to_owned(),
+                        exact: true,
+                        caveats: Vec::new(),
+                    }),
+                    ..Attribution::default()
+                },
+                own_cost: OwnCost::default(),
+                cpus: (0..cpus).map(cpu).collect(),
+                gaps: Vec::new(),
+                gaps_dropped: 0,
+            },
+        }
+    }
+
+    /// An interval of a second in which these gaps came: CPU, duration, bits of the cause.
+    fn interval(&mut self, gaps: &[(u32, u64, u64)]) -> Arc<Snapshot> {
+        let snapshot = &mut self.snapshot;
+        snapshot.interval += 1;
+        snapshot.elapsed_ns += 1_000_000_000;
+        snapshot.time = time(snapshot.elapsed_ns);
+        snapshot.gaps.clear();
+        for cpu in &mut snapshot.cpus {
+            cpu.exposure_ns += 5_000_000;
+            cpu.gaps.interval_max_ns = None;
+            cpu.gaps.interval_min_ns = None;
+        }
+        for (number, ns, bits) in gaps {
+            let cause = Cause::of_bits(*bits);
+            let cpu = &mut snapshot.cpus[*number as usize];
+            let stats = &mut cpu.gaps;
+            stats.count += 1;
+            stats.sum_ns += ns;
+            stats.min_ns = stats.min_ns.into_iter().chain([*ns]).min();
+            stats.max_ns = stats.max_ns.max(Some(*ns));
+            stats.interval_min_ns = stats.interval_min_ns.into_iter().chain([*ns]).min();
+            stats.interval_max_ns = stats.interval_max_ns.max(Some(*ns));
+            stats.last_ns = Some(*ns);
+            stats.last_time = Some(snapshot.time);
+            cpu.histogram.record(*ns);
+            if let Some(smis) = &mut cpu.smis {
+                smis.counted += u64::from(cause.has_smi());
+            }
+            match cpu.causes.iter_mut().find(|of| of.cause == cause) {
+                Some(of) => of.count += 1,
+                None => cpu.causes.push(CauseStats {
+                    cause,
+                    count: 1,
+                    sum_ns: *ns,
+                    max_ns: *ns,
+                    histogram: Histogram::default(),
+                }),
+            }
+            snapshot.gaps.push(Gap {
+                cpu: *number,
+                end_time: snapshot.time,
+                duration_ns: *ns,
+                cause,
+                smis: 0,
+                steal_ns: 0,
+                window: None,
+            });
+        }
+        Arc::new(snapshot.clone())
+    }
+}
+
+fn cpu(number: u32) -> CpuSnapshot {
+    CpuSnapshot {
+        cpu: number,
+        exposure_ns: 0,
+        windows: WindowCounts::default(),
+        stretches: StretchCounts::default(),
+        gaps: GapStats::default(),
+        tracer: TracerCounts::default(),
+        records: RecordCounts::default(),
+        histogram: Histogram::default(),
+        causes: Vec::new(),
+        smis: Some(SmiCounts::default()),
+        steal: None,
+        smi_cost: None,
+    }
+}
+
+/// 2026-11-22 16:00:00 UTC and so much.
+fn time(ns: u64) -> Timestamp {
+    let second = 1_795_363_200 + i64::try_from(ns / 1_000_000_000).expect("small");
+    Timestamp::new(second, 0).expect("a time")
+}
+
+fn state() -> State {
+    let subject = Subject {
+        recording: None,
+        host: Some("box".to_owned()),
+        kernel: Some("6.12.0".to_owned()),
+        plan: "cost: 0.50 % of each watched CPU".to_owned(),
+    };
+    let theme = Theme {
+        colour: false,
+        unicode: true,
+    };
+    State::new(subject, theme, TimeZone::UTC)
+}
+
+const SMI: u64 = smi_common::cause::SMI;
+
+/// Two CPUs after three intervals.
+fn watched() -> (Machine, State) {
+    let mut machine = Machine::new(2);
+    let mut state = state();
+    state.snapshot(machine.interval(&[(0, 12_000, 0), (1, 300_000, SMI), (0, 15_000, 0)]));
+    state.snapshot(machine.interval(&[]));
+    state.snapshot(machine.interval(&[(1, 20_000, 0)]));
+    (machine, state)
+}
+
+/// The frame, a line each, without the spaces at their ends.
+fn frame(state: &mut State, width: u16, height: u16) -> Vec<String> {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal");
+    terminal.draw(|frame| draw(frame, state)).expect("drawn");
+    let buffer = terminal.backend().buffer();
+    (0..height)
+        .map(|y| {
+            let line: String = (0..width).map(|x| buffer[(x, y)].symbol()).collect();
+            line.trim_end().to_owned()
+        })
+        .collect()
+}
+
+fn text(state: &mut State) -> String {
+    frame(state, 80, 24).join("\n")
+}
+
+/// Compares with the file, which `SMILAT_UPDATE_SNAPSHOTS` has written anew.
+#[track_caller]
+fn assert_frame(state: &mut State, width: u16, height: u16, name: &str, expected: &str) {
+    let frame = frame(state, width, height).join("\n") + "\n";
+    if std::env::var_os("SMILAT_UPDATE_SNAPSHOTS").is_some() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/report/tui/frames");
+        std::fs::write(format!("{folder}/{name}"), &frame).expect("written");
+    } else {
+        assert!(frame == expected, "{name} is now:\n{frame}");
+    }
+}
+
+macro_rules! looks_like {
+    ($state:expr, $width:literal, $height:literal, $name:literal) => {
+        assert_frame(
+            $state,
+            $width,
+            $height,
+            $name,
+            include_str!(concat!("frames/", $name)),
+        )
+    };
+}
+
+#[test]
+fn a_terminal_of_the_usual_size() {
+    let (_, mut state) = watched();
+    looks_like!(&mut state, 80, 24, "two-cpus-80x24.txt");
+}
+
+#[test]
+fn a_large_terminal_with_the_help() {
+    let (_, mut state) = watched();
+    looks_like!(&mut state, 120, 40, "two-cpus-120x40.txt");
+    state.act(Action::Popup(Popup::Help));
+    looks_like!(&mut state, 120, 40, "help-120x40.txt");
+}
+
+#[test]
+fn many_cpus_in_the_smallest_terminal_without_unicode() {
+    let mut machine = Machine::new(256);
+    let mut state = state();
+    state.theme.unicode = false;
+    for i in 0..100 {
+        state.snapshot(machine.interval(&[(i * 2, 12_000 + u64::from(i) * 1_000, 0)]));
+    }
+    looks_like!(&mut state, 60, 15, "256-cpus-60x15.txt");
+    // The last of 256: the table scrolls.
+    state.act(Action::Last);
+    let shown = frame(&mut state, 60, 15).join("\n");
+    assert!(
+        shown.contains("255-256 of 256") && shown.contains("\n   255 "),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_paused_display_stands_still_and_says_what_came() {
+    let (mut machine, mut state) = watched();
+    let before = frame(&mut state, 80, 24);
+    state.act(Action::Pause);
+    state.snapshot(machine.interval(&[(0, 500_000, 0), (0, 11_000, 0)]));
+    state.snapshot(machine.interval(&[(1, 11_000, 0)]));
+    let paused = frame(&mut state, 80, 24);
+    assert_eq!(before[3..], paused[3..]);
+    assert!(
+        paused[2].starts_with("PAUSED: 3 gaps came in 2 intervals since, longest 500 us"),
+        "{}",
+        paused[2]
+    );
+    state.act(Action::Pause);
+    let goes_on = text(&mut state);
+    assert!(
+        goes_on.contains("7 gaps") && !goes_on.contains("PAUSED"),
+        "{goes_on}"
+    );
+}
+
+#[test]
+fn before_the_first_snapshot_and_before_the_first_gap() {
+    let mut state = state();
+    assert!(
+        text(&mut state).contains("the first numbers come"),
+        "{}",
+        text(&mut state)
+    );
+    state.snapshot(Machine::new(1).interval(&[]));
+    let shown = text(&mut state);
+    for told in [
+        "0 gaps, 0/s, longest -",
+        "none yet that reached 10.0 us",
+        "1 CPU by max",
+    ] {
+        assert!(shown.contains(told), "no \"{told}\" in\n{shown}");
+    }
+}
+
+#[test]
+fn too_small_a_terminal_is_told_what_it_lacks() {
+    let (_, mut state) = watched();
+    let shown = frame(&mut state, 59, 15).join(" ");
+    let shown: Vec<&str> = shown.split_whitespace().collect();
+    let shown = shown.join(" ");
+    assert!(
+        shown.contains("60 columns and 15 lines, this is 59x15"),
+        "{shown}"
+    );
+    frame(&mut state, 1, 1);
+}
+
+#[test]
+fn no_size_is_drawn_beyond() {
+    let (mut machine, mut state) = watched();
+    state.act(Action::Reset);
+    state.snapshot(machine.interval(&[(0, u64::MAX / 4, 7)]));
+    for popup in [None, Some(Popup::Help), Some(Popup::Messages)] {
+        state.popup = popup;
+        for width in [60, 79, 80, 99, 100, 119, 250] {
+            for height in [15, 16, 20, 24, 33, 60] {
+                frame(&mut state, width, height);
+            }
+        }
+    }
+}
+
+#[test]
+fn after_a_reset_only_what_came_since_is_counted() {
+    let (mut machine, mut state) = watched();
+    state.act(Action::Reset);
+    let all = |state: &State| state.data.total(None);
+    assert_eq!((all(&state).count, all(&state).max_ns), (0, None));
+    assert_eq!(all(&state).exposure_ns, 0);
+
+    // Shorter than the longest before: that must not show through.
+    state.snapshot(machine.interval(&[(1, 40_000, 0), (1, 30_000, 0)]));
+    state.snapshot(machine.interval(&[(0, 13_000, SMI)]));
+    let total = all(&state);
+    assert_eq!((total.count, total.sum_ns), (3, 83_000));
+    assert_eq!(total.max_ns, Some(40_000));
+    assert_eq!(total.histogram.total(), 3);
+    assert_eq!(total.exposure_ns, 4 * 5_000_000);
+    let causes: Vec<_> = state.data.causes(None);
+    assert_eq!(causes, [(Cause::of_bits(0), 2), (Cause::of_bits(SMI), 1)]);
+    let smis: Vec<_> = state
+        .data
+        .all()
+        .iter()
+        .map(|cpu| state.data.smis(cpu))
+        .collect();
+    assert_eq!(smis, [Some(1), Some(0)]);
+    let shown = text(&mut state);
+    assert!(shown.contains("2 s since reset"), "{shown}");
+
+    // Longer than all before.
+    state.snapshot(machine.interval(&[(1, 900_000, 0)]));
+    assert_eq!(all(&state).max_ns, Some(900_000));
+}
+
+#[test]
+fn the_longest_since_a_reset_is_known_even_where_an_interval_is_missing() {
+    let (mut machine, mut state) = watched();
+    state.act(Action::Reset);
+    let _missing = machine.interval(&[(0, 700_000, 0)]);
+    state.snapshot(machine.interval(&[(0, 11_000, 0)]));
+    assert_eq!(state.data.total(None).max_ns, Some(700_000));
+    assert!(text(&mut state).contains("1 intervals missing"));
+}
+
+#[test]
+fn rows_are_sorted_by_any_column_either_way() {
+    let (_, state) = watched();
+    let order = |column, descending| -> Vec<u32> {
+        rows(&state.data, column, descending)
+            .iter()
+            .map(|row| row.cpu)
+            .collect()
+    };
+    assert_eq!(order(Column::Cpu, false), [0, 1]);
+    assert_eq!(order(Column::Cpu, true), [1, 0]);
+    assert_eq!(order(Column::Max, true), [1, 0]);
+    assert_eq!(order(Column::Max, false), [0, 1]);
+    // CPU 0 had none in the last interval: what is not there comes last either way.
+    assert_eq!(order(Column::IntervalMax, true), [1, 0]);
+    assert_eq!(order(Column::IntervalMax, false), [1, 0]);
+    // Alike.
+    assert_eq!(order(Column::Gaps, true), [0, 1]);
+}
+
+#[test]
+fn the_sort_moves_among_the_columns_that_are_shown() {
+    let (_, mut state) = watched();
+    frame(&mut state, 60, 15);
+    assert!(!state.columns.contains(&Column::Last));
+    let mut seen = Vec::new();
+    for _ in 0..state.columns.len() {
+        seen.push(state.sort);
+        state.act(Action::Sort(1));
+    }
+    assert_eq!(state.sort, Column::Max, "round to where it began");
+    assert!(seen.iter().all(|column| state.columns.contains(column)));
+    state.act(Action::Sort(-1));
+    assert_eq!(state.sort, Column::P99);
+}
+
+#[test]
+fn the_cursor_stays_on_its_cpu_when_the_order_changes() {
+    let (mut machine, mut state) = watched();
+    state.act(Action::Cursor(1));
+    state.act(Action::OneCpu);
+    assert_eq!(state.only(), Some(0));
+    state.snapshot(machine.interval(&[(0, 900_000, 0)]));
+    assert_eq!(state.only(), Some(0));
+    let shown = text(&mut state);
+    assert!(shown.contains("gaps in each interval, CPU 0"), "{shown}");
+    state.act(Action::AllCpus);
+    assert_eq!(state.only(), None);
+}
+
+#[test]
+fn a_change_of_the_threshold_is_marked_until_a_reset() {
+    let (mut machine, mut state) = watched();
+    machine.snapshot.detector.threshold_ns = 20_000;
+    state.snapshot(machine.interval(&[]));
+    let shown = text(&mut state);
+    assert!(
+        shown.contains("threshold 20.0 us (10.0 us until 16:00:04: mixed)"),
+        "{shown}"
+    );
+    assert!(frame(&mut state, 80, 24)[12].ends_with('T'), "{shown}");
+    state.act(Action::Reset);
+    let shown = text(&mut state);
+    assert!(shown.contains("threshold 20.0 us, "), "{shown}");
+}
+
+#[test]
+fn another_run_in_the_recording_begins_anew() {
+    let (_, mut state) = watched();
+    state.act(Action::Reset);
+    state.snapshot(Machine::new(2).interval(&[(0, 11_000, 0)]));
+    assert_eq!(state.data.total(None).count, 1);
+    let shown = text(&mut state);
+    assert!(shown.contains("another run of smilat begins"), "{shown}");
+}
+
+#[test]
+fn messages_are_shown_until_read_and_bounded() {
+    let (_, mut state) = watched();
+    for n in 0..150 {
+        state.message(format!("message {n}"));
+    }
+    assert!(text(&mut state).contains("! message 149 (m: all 100)"));
+    state.act(Action::Popup(Popup::Messages));
+    let shown = text(&mut state);
+    assert!(shown.contains("(50 older ones are not kept)"), "{shown}");
+    state.act(Action::Close);
+    assert!(!text(&mut state).contains("message 149"));
+}
+
+#[test]
+fn a_recording_says_where_it_is() {
+    let (_, mut state) = watched();
+    let mut replay = Replay {
+        position: 3,
+        total: None,
+        speed: 5,
+        paused: false,
+        torn: 1,
+    };
+    state.set_replay(replay.clone());
+    assert!(text(&mut state).contains("snapshot 3, playing 5x, 1 torn line left out"));
+    replay.total = Some(3);
+    state.set_replay(replay);
+    assert!(text(&mut state).contains("snapshot 3 of 3, at the end"));
+}
