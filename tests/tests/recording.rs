@@ -320,6 +320,27 @@ fn kills_at_any_moment_cost_no_line_that_was_whole() {
 }
 
 #[test]
+fn what_is_being_recorded_can_be_read_while_files_are_put_aside() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gaps.ndjson");
+    let args = ["--rotate-size=64KiB", "--rotate-keep=9999"];
+    let mut run = Run::start(folder.path(), &args, &path);
+    run.wait_for_intervals(1);
+    let mut before = Vec::new();
+    wait_until("several rotations", || {
+        let recorded = Recorded::read(&path);
+        assert_eq!(recorded.remarks, []);
+        // The line being written at this moment.
+        assert!(recorded.torn <= 1);
+        let now = recorded.intervals();
+        assert!(now.starts_with(&before), "it lost something");
+        before = now;
+        files(&path).len() > 10
+    });
+    assert_eq!(run.end(libc::SIGINT).code(), Some(0), "{}", run.said());
+}
+
+#[test]
 fn a_torn_last_line_is_told_and_the_next_run_added() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("gaps.ndjson");
@@ -399,8 +420,7 @@ fn fill_disk(rotate_size: &str) {
     );
     run.wait_for_intervals(20);
     // Every line that is there is whole, while the disk is full.
-    let full = Recorded::read(&path);
-    assert_eq!(full.torn, 0);
+    wait_until("whole lines", || Recorded::read(&path).torn == 0);
     fs::remove_file(&ballast).expect("removed");
     run.wait_for_message("can be written again");
     run.wait_for_intervals(5);
