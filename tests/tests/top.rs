@@ -195,8 +195,10 @@ fn comes_back(command: &str, shown: &str, status: u8, end: impl FnOnce(&Tmux)) -
     assert!(ended.contains(&format!("status {status}")), "{ended}");
     assert_eq!(tmux.stty(), before);
     // What is typed is seen, and does something.
-    tmux.command("echo us''able");
-    tmux.wait_for("usable");
+    tmux.command("echo 'it is' usable");
+    tmux.wait("an echo", |screen| {
+        screen.lines().any(|line| line == "it is usable")
+    });
     ended
 }
 
@@ -215,8 +217,9 @@ fn signal(tmux: &Tmux, name: &str) {
 fn the_terminal_is_as_it_was_however_it_ends() {
     let numbers = "CPUs by max";
     let ended = comes_back(&top(""), numbers, 0, |tmux| tmux.press(&["q"]));
-    assert!(ended.contains("cause"), "no summary: {ended}");
-    comes_back(&top("-q"), numbers, 0, |tmux| tmux.press(&["Escape"]));
+    assert!(ended.contains("Summary of "), "no summary: {ended}");
+    let ended = comes_back(&top("-q"), numbers, 0, |tmux| tmux.press(&["Escape"]));
+    assert!(!ended.contains("Summary of "), "a summary: {ended}");
     comes_back(&top("-q"), numbers, 0, |tmux| tmux.press(&["C-c"]));
     comes_back(&top("-q"), numbers, 0, |tmux| signal(tmux, "-TERM"));
     comes_back(&top("-q"), numbers, 0, |tmux| signal(tmux, "-INT"));
@@ -342,13 +345,15 @@ fn what_cannot_be_shown_is_told_before_the_screen_is_taken() {
         ("/nowhere".to_owned(), "cannot read /nowhere"),
     ] {
         tmux.command(&format!("{}; echo status $?", top(&file)));
-        let screen = tmux.wait_for("status 2");
-        let screen = screen.replace('\n', " ");
-        assert!(screen.contains(told), "no \"{told}\" in: {screen}");
+        tmux.wait(told, |screen| {
+            let screen = screen.replace('\n', " ");
+            screen.contains(told) && screen.contains("status 2")
+        });
     }
     tmux.command(&format!("TERM=dumb {}; echo status $?", top("")));
-    let screen = tmux.wait_for("status 2");
-    assert!(screen.contains("TERM=dumb"), "{screen}");
+    tmux.wait("a refusal", |screen| {
+        screen.contains("this terminal (TERM=dumb)") && screen.contains("status 2")
+    });
     let help = output(smilat().args(["top", "--help"]));
     assert!(help.status.success(), "{}", stderr(&help));
 }
