@@ -108,7 +108,7 @@ fn a_paused_display_stands_still_while_counting_goes_on() {
     };
     let paused = tmux.wait_for("PAUSED");
     let later = tmux.wait("intervals", |screen| {
-        screen.contains("PAUSED") && !(0..5).any(|n| screen.contains(&format!(" in {n} intervals")))
+        screen.contains("PAUSED") && !(0..5).any(|n| screen.contains(&format!(" in {n} interval")))
     });
     assert_eq!(body(&paused), body(&later));
     tmux.press(&["Space"]);
@@ -289,6 +289,7 @@ fn recording(folder: &Path) -> (String, u64, usize) {
 fn a_recording_is_played_and_stepped_through() {
     let folder = tempfile::tempdir().expect("folder");
     let (path, gaps, snapshots) = recording(folder.path());
+    let counted = format!("\n{gaps} gap{}, ", if gaps == 1 { "" } else { "s" });
     let tmux = Tmux::new(100, 24, &[]);
     tmux.command(&top(&path));
     tmux.wait_for("snapshot 2");
@@ -307,10 +308,7 @@ fn a_recording_is_played_and_stepped_through() {
     tmux.press(&["End"]);
     let end = format!("snapshot {snapshots} of {snapshots}, at the end, 1 torn line left out");
     let screen = tmux.wait_for(&end);
-    assert!(
-        screen.contains(&format!("{gaps} gaps")),
-        "not {gaps}: {screen}"
-    );
+    assert!(screen.contains(&counted), "not {gaps}: {screen}");
     assert!(screen.contains("is torn"), "{screen}");
     // Back and there again: the same numbers, and the line told once.
     tmux.press(&["Home"]);
@@ -319,7 +317,7 @@ fn a_recording_is_played_and_stepped_through() {
     tmux.press(&["+"]);
     tmux.wait_for("playing 2x");
     tmux.wait_for(&end);
-    tmux.wait_for(&format!("{gaps} gaps"));
+    tmux.wait_for(&counted);
     tmux.press(&["q"]);
     let ended = tmux.wait_for_prompt();
     assert_eq!(ended.matches("is torn").count(), 1, "{ended}");

@@ -216,7 +216,7 @@ fn the_longest_since_a_reset_is_known_even_where_an_interval_is_missing() {
     let _missing = machine.interval(&[(0, 700_000, 0)]);
     state.snapshot(machine.interval(&[(0, 11_000, 0)]));
     assert_eq!(state.data.total(None).max_ns, Some(700_000));
-    assert!(text(&mut state).contains("1 intervals missing"));
+    assert!(text(&mut state).contains("1 interval missing"));
 }
 
 #[test]
