@@ -185,7 +185,8 @@ fn it_follows_the_size_of_the_terminal() {
 /// what is on the screen then.
 #[track_caller]
 fn comes_back(command: &str, shown: &str, status: u8, end: impl FnOnce(&Tmux)) -> String {
-    let tmux = Tmux::new(100, 30, &[]);
+    // High enough for a whole summary.
+    let tmux = Tmux::new(110, 70, &[]);
     let before = tmux.stty();
     tmux.command(&format!("{command}; echo status $?"));
     let screen = tmux.wait_for(shown);
