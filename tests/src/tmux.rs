@@ -153,7 +153,14 @@ impl Tmux {
     #[track_caller]
     pub fn stty(&self) -> String {
         let file: PathBuf = self.folder.path().join("stty");
-        self.command(&format!("stty -a > {}", file.display()));
+        // Only what this command writes: an earlier prompt proves nothing.
+        let _none = fs::remove_file(&file);
+        let told = "the settings are written";
+        self.command(&format!(
+            "stty -a > {} && echo 'the settings' are written",
+            file.display()
+        ));
+        self.wait(told, |screen| screen.lines().any(|line| line == told));
         self.wait_for_prompt();
         fs::read_to_string(file).expect("stty wrote")
     }

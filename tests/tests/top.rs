@@ -108,7 +108,7 @@ fn a_paused_display_stands_still_while_counting_goes_on() {
     };
     let paused = tmux.wait_for("PAUSED");
     let later = tmux.wait("intervals", |screen| {
-        screen.contains("PAUSED") && !(0..5).any(|n| screen.contains(&format!(" in {n} intervals")))
+        screen.contains("PAUSED") && !(0..5).any(|n| screen.contains(&format!(" in {n} interval")))
     });
     assert_eq!(body(&paused), body(&later));
     tmux.press(&["Space"]);
@@ -185,7 +185,8 @@ fn it_follows_the_size_of_the_terminal() {
 /// what is on the screen then.
 #[track_caller]
 fn comes_back(command: &str, shown: &str, status: u8, end: impl FnOnce(&Tmux)) -> String {
-    let tmux = Tmux::new(100, 30, &[]);
+    // High enough for a whole summary.
+    let tmux = Tmux::new(110, 70, &[]);
     let before = tmux.stty();
     tmux.command(&format!("{command}; echo status $?"));
     let screen = tmux.wait_for(shown);
@@ -195,8 +196,10 @@ fn comes_back(command: &str, shown: &str, status: u8, end: impl FnOnce(&Tmux)) -
     assert!(ended.contains(&format!("status {status}")), "{ended}");
     assert_eq!(tmux.stty(), before);
     // What is typed is seen, and does something.
-    tmux.command("echo us''able");
-    tmux.wait_for("usable");
+    tmux.command("echo 'it is' usable");
+    tmux.wait("an echo", |screen| {
+        screen.lines().any(|line| line == "it is usable")
+    });
     ended
 }
 
@@ -215,8 +218,9 @@ fn signal(tmux: &Tmux, name: &str) {
 fn the_terminal_is_as_it_was_however_it_ends() {
     let numbers = "CPUs by max";
     let ended = comes_back(&top(""), numbers, 0, |tmux| tmux.press(&["q"]));
-    assert!(ended.contains("cause"), "no summary: {ended}");
-    comes_back(&top("-q"), numbers, 0, |tmux| tmux.press(&["Escape"]));
+    assert!(ended.contains("Summary of "), "no summary: {ended}");
+    let ended = comes_back(&top("-q"), numbers, 0, |tmux| tmux.press(&["Escape"]));
+    assert!(!ended.contains("Summary of "), "a summary: {ended}");
     comes_back(&top("-q"), numbers, 0, |tmux| tmux.press(&["C-c"]));
     comes_back(&top("-q"), numbers, 0, |tmux| signal(tmux, "-TERM"));
     comes_back(&top("-q"), numbers, 0, |tmux| signal(tmux, "-INT"));
@@ -286,6 +290,7 @@ fn recording(folder: &Path) -> (String, u64, usize) {
 fn a_recording_is_played_and_stepped_through() {
     let folder = tempfile::tempdir().expect("folder");
     let (path, gaps, snapshots) = recording(folder.path());
+    let counted = format!("\n{gaps} gap{}, ", if gaps == 1 { "" } else { "s" });
     let tmux = Tmux::new(100, 24, &[]);
     tmux.command(&top(&path));
     tmux.wait_for("snapshot 2");
@@ -304,10 +309,7 @@ fn a_recording_is_played_and_stepped_through() {
     tmux.press(&["End"]);
     let end = format!("snapshot {snapshots} of {snapshots}, at the end, 1 torn line left out");
     let screen = tmux.wait_for(&end);
-    assert!(
-        screen.contains(&format!("{gaps} gaps")),
-        "not {gaps}: {screen}"
-    );
+    assert!(screen.contains(&counted), "not {gaps}: {screen}");
     assert!(screen.contains("is torn"), "{screen}");
     // Back and there again: the same numbers, and the line told once.
     tmux.press(&["Home"]);
@@ -316,7 +318,7 @@ fn a_recording_is_played_and_stepped_through() {
     tmux.press(&["+"]);
     tmux.wait_for("playing 2x");
     tmux.wait_for(&end);
-    tmux.wait_for(&format!("{gaps} gaps"));
+    tmux.wait_for(&counted);
     tmux.press(&["q"]);
     let ended = tmux.wait_for_prompt();
     assert_eq!(ended.matches("is torn").count(), 1, "{ended}");
@@ -342,13 +344,15 @@ fn what_cannot_be_shown_is_told_before_the_screen_is_taken() {
         ("/nowhere".to_owned(), "cannot read /nowhere"),
     ] {
         tmux.command(&format!("{}; echo status $?", top(&file)));
-        let screen = tmux.wait_for("status 2");
-        let screen = screen.replace('\n', " ");
-        assert!(screen.contains(told), "no \"{told}\" in: {screen}");
+        tmux.wait(told, |screen| {
+            let screen = screen.replace('\n', " ");
+            screen.contains(told) && screen.contains("status 2")
+        });
     }
     tmux.command(&format!("TERM=dumb {}; echo status $?", top("")));
-    let screen = tmux.wait_for("status 2");
-    assert!(screen.contains("TERM=dumb"), "{screen}");
+    tmux.wait("a refusal", |screen| {
+        screen.contains("this terminal (TERM=dumb)") && screen.contains("status 2")
+    });
     let help = output(smilat().args(["top", "--help"]));
     assert!(help.status.success(), "{}", stderr(&help));
 }

@@ -150,3 +150,70 @@ impl Player {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, io::Write as _};
+
+    use super::*;
+    use crate::report::tui::machine::Machine;
+
+    /// A recording of so many snapshots, with a torn line after the second.
+    fn recording(folder: &Path, snapshots: u64) -> PathBuf {
+        let path = folder.join("recording");
+        let mut file = File::create(&path).expect("create");
+        let mut machine = Machine::new(1);
+        for number in 1..=snapshots {
+            let line = serde_json::to_string(&*machine.interval(&[(0, 20_000, 0)])).expect("json");
+            writeln!(file, "{line}").expect("write");
+            if number == 2 {
+                writeln!(file, "{}", &line[..30]).expect("write");
+            }
+        }
+        path
+    }
+
+    /// Goes on until snapshot `number` comes; returns how many came on the way, and torn lines that were told.
+    fn forward(player: &mut Player, number: u64) -> (u64, u64) {
+        let (mut came, mut torn) = (0, 0);
+        loop {
+            match player.next().expect("read") {
+                Next::Snapshot(snapshot) => {
+                    came += 1;
+                    assert_eq!(snapshot.interval, player.position());
+                    if snapshot.interval == number {
+                        return (came, torn);
+                    }
+                }
+                Next::Torn(_) => torn += 1,
+                Next::Header(_) => {}
+                Next::End => panic!("the end at {}", player.position()),
+            }
+        }
+    }
+
+    #[test]
+    fn a_short_way_back_needs_no_reading_and_a_long_one_begins_anew() {
+        let folder = tempfile::tempdir().expect("folder");
+        let all = KEPT as u64 + 100;
+        let mut player = Player::open(&recording(folder.path(), all)).expect("open");
+        assert_eq!(forward(&mut player, all), (all, 1));
+        assert_eq!(player.total(), None);
+        assert!(matches!(player.next().expect("read"), Next::End));
+        assert_eq!(player.total(), Some(all));
+
+        player.rewind(all - 10).expect("rewind");
+        assert_eq!(player.position(), 100, "the first that is kept comes next");
+        assert_eq!(forward(&mut player, all - 10).0, KEPT as u64 - 10);
+        assert_eq!(forward(&mut player, all).0, 10);
+
+        player.rewind(50).expect("rewind");
+        assert_eq!(player.position(), 0);
+        // The torn line was told before.
+        assert_eq!(forward(&mut player, 50), (50, 0));
+        assert_eq!(player.torn(), 1);
+        assert_eq!(player.total(), Some(all));
+        player.rewind(49).expect("rewind");
+        assert_eq!(forward(&mut player, 49).0, 49);
+    }
+}

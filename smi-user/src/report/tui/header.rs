@@ -103,8 +103,8 @@ fn totals(data: &Data, newest: &Snapshot, width: usize) -> Line<'static> {
     let longest = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), |ns| show_ns(ns as f64));
     let (now, now_max) = data.last_interval(None);
     let left = vec![Span::raw(format!(
-        "{} gaps, {}/s, longest {}; now {}{}",
-        count(total.count),
+        "{}, {}/s, longest {}; now {}{}",
+        of(total.count, "gap"),
         total.rate().map_or_else(|| "-".to_owned(), rate),
         longest(total.max_ns),
         count(now),
@@ -141,7 +141,11 @@ fn standing(state: &State, width: usize) -> Line<'static> {
             state.theme.alert(),
         ));
     } else if let Some(replay) = &state.replay {
-        left.push(Span::styled(replay.text(), state.theme.alert()));
+        let text = match &state.subject.recording {
+            Some(name) => format!("{}: {}", shortened(name), replay.text()),
+            None => replay.text(),
+        };
+        left.push(Span::styled(text, state.theme.alert()));
     }
     let causes: Vec<String> = data
         .causes(None)
@@ -160,7 +164,7 @@ fn standing(state: &State, width: usize) -> Line<'static> {
         },
     );
     if data.missed > 0 {
-        right.push(format!("{} intervals missing", data.missed));
+        right.push(format!("{} missing", of(data.missed, "interval")));
     }
     if left.is_empty() {
         left.push(Span::raw(fitting(&right, "; ", width)));
@@ -189,8 +193,9 @@ fn meanwhile(then: &Data, now: &Data) -> String {
             format!(", longest {}", show_ns(ns as f64))
         });
     format!(
-        "{} gaps came in {intervals} intervals since{longest}",
-        count(gaps)
+        "{} came in {} since{longest}",
+        of(gaps, "gap"),
+        of(intervals, "interval")
     )
 }
 
@@ -209,6 +214,23 @@ pub(super) fn message(state: &State) -> Option<Paragraph<'static>> {
             .style(state.theme.alert())
             .alignment(Alignment::Left),
     )
+}
+
+/// `1 gap`, `2 gaps`.
+fn of(number: u64, what: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{} {what}{s}", count(number))
+}
+
+/// The last part of a path, and not too much of it.
+fn shortened(path: &str) -> String {
+    const MOST: usize = 24;
+    let name = path.rsplit('/').next().unwrap_or(path);
+    if name.chars().count() <= MOST {
+        return name.to_owned();
+    }
+    let start: String = name.chars().take(MOST - 2).collect();
+    start + ".."
 }
 
 /// A time of day.

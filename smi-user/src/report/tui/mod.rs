@@ -14,6 +14,8 @@ mod threshold;
 
 #[cfg(test)]
 mod frames;
+#[cfg(test)]
+pub(crate) mod machine;
 
 pub use draw::draw;
 pub use replay::Replay;

@@ -157,6 +157,9 @@ impl State {
 
     /// Forgets all snapshots, to be given others.
     pub fn rewind(&mut self) {
+        if self.data.baseline.is_some() {
+            self.tell("going back undoes the reset: totals count from the start again".to_owned());
+        }
         self.changes += 1;
         self.data = Data::default();
     }
