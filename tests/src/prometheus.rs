@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{from_env, serving::get, wait_until};
+use crate::{from_env, output, serving::get, wait_until};
 
 /// A Prometheus; killed when dropped.
 pub struct Prometheus {
@@ -33,14 +33,18 @@ impl Prometheus {
         let data = tempfile::tempdir().expect("a folder");
         let config = data.path().join("prometheus.yml");
         let said = data.path().join("log");
-        fs::write(
-            &config,
-            format!(
-                "global: {{scrape_interval: 1s}}\n\
-                 scrape_configs: [{{job_name: smilat, static_configs: [{{targets: ['{target}']}}]}}]\n"
-            ),
-        )
-        .expect("written");
+        let write = |more: &str| {
+            let scrape = format!("job_name: smilat, static_configs: [{{targets: ['{target}']}}]");
+            let text =
+                format!("global: {{scrape_interval: 1s{more}}}\nscrape_configs: [{{{scrape}}}]\n");
+            fs::write(&config, text).expect("written");
+        };
+        write(", scrape_native_histograms: true");
+        // From 3.8 on, native histograms are asked for here; before, by the flag below.
+        let check = output(promtool().args(["check", "config"]).arg(&config));
+        if !native || !check.status.success() {
+            write("");
+        }
         // It cannot tell which port it took, so it is told one that was free a moment ago.
         let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = free.local_addr().expect("its address");

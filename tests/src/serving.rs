@@ -86,23 +86,13 @@ impl Serving {
         answer.body
     }
 
-    /// The sum of a family's samples whose labels contain `label`.
+    /// As [`sum`], of the metrics now.
     ///
     /// # Panics
     /// When there is none.
     #[track_caller]
     pub fn sum(&self, family: &str, label: &str) -> f64 {
-        let metrics = self.metrics();
-        let values: Vec<f64> = metrics
-            .lines()
-            .filter_map(|line| line.strip_prefix(family)?.rsplit_once(' '))
-            .filter(|(labels, _)| {
-                labels.contains(label) && (labels.is_empty() || labels.starts_with('{'))
-            })
-            .map(|(_, value)| value.parse().expect("a number"))
-            .collect();
-        assert!(!values.is_empty(), "no {family} in {metrics}");
-        values.iter().sum()
+        sum(&self.metrics(), family, label)
     }
 
     /// Asks it to end, as Ctrl-C does.
@@ -151,4 +141,21 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
         })
     });
     parsed.ok_or_else(|| io::Error::other(format!("no answer: {answer}")))
+}
+
+/// The sum of those samples of a family in `metrics` whose labels contain `label`.
+///
+/// # Panics
+/// When there is none.
+#[track_caller]
+pub fn sum(metrics: &str, family: &str, label: &str) -> f64 {
+    let values: Vec<f64> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix(family)?.rsplit_once(' '))
+        .filter(|(labels, _)| labels.is_empty() || labels.starts_with('{'))
+        .filter(|(labels, _)| labels.contains(label))
+        .map(|(_, value)| value.parse().expect("a number"))
+        .collect();
+    assert!(!values.is_empty(), "no {family} in {metrics}");
+    values.iter().sum()
 }

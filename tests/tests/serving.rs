@@ -12,41 +12,44 @@ use std::{
 use smi_user::model::Snapshot;
 use tests::{
     refused,
-    serving::{Serving, get},
+    serving::{Serving, get, sum},
     smilat, wait_until,
 };
 
 /// How long a client of these waits.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Windows of all CPUs since start.
+/// What was counted up to some moment, or between two.
 #[derive(Clone, Copy, Debug)]
-struct Windows {
+struct Counts {
+    /// When, or how long, in seconds.
+    time: f64,
+    /// Windows of all CPUs.
     run: f64,
     skipped: f64,
+    /// CPU time of smilat, in seconds.
+    cpu_time: f64,
 }
 
-impl Windows {
+impl Counts {
+    /// All of them of the same snapshot.
     fn of(serving: &Serving) -> Self {
-        // Both of the same snapshot, or nothing could be said of their sum.
         let metrics = serving.metrics();
-        let sum = |outcome: &str| {
-            metrics
-                .lines()
-                .filter(|line| line.starts_with("smilat_windows_total{") && line.contains(outcome))
-                .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
-                .sum()
-        };
+        let of = |family, label| sum(&metrics, family, label);
         Self {
-            run: sum("outcome=\"run\""),
-            skipped: sum("outcome=\"skipped\""),
+            time: of("smilat_snapshot_timestamp_seconds", ""),
+            run: of("smilat_windows_total", "outcome=\"run\""),
+            skipped: of("smilat_windows_total", "outcome=\"skipped\""),
+            cpu_time: of("smilat_cpu_seconds_total", ""),
         }
     }
 
     fn since(self, earlier: Self) -> Self {
         Self {
+            time: self.time - earlier.time,
             run: self.run - earlier.run,
             skipped: self.skipped - earlier.skipped,
+            cpu_time: self.cpu_time - earlier.cpu_time,
         }
     }
 }
@@ -86,34 +89,27 @@ fn scrape(serving: &Serving, count: u32, every: Duration) -> Duration {
 fn two_hundred_scrapes_a_second_cost_no_window() {
     const PHASE: Duration = Duration::from_secs(30);
     const EVERY: Duration = Duration::from_millis(5);
-    let serving = Serving::start(&["--interval=1s", "--output=/dev/null"]);
+    // One window every 50 to 150 ms. The number in a phase deviates by 5, that in two of them by 7: six times that is
+    // no chance.
+    const CHANCE: f64 = 6.0 * 7.0;
+    let serving = Serving::start(&["--preset=busy", "--interval=1s", "--output=/dev/null"]);
     serving.ready();
-    let at_first = Windows::of(&serving);
-    thread::sleep(PHASE);
-    let between = Windows::of(&serving);
-    let cpu_seconds = serving.sum("smilat_cpu_seconds_total", "");
-    let count = (PHASE.as_millis() / EVERY.as_millis()) as u32;
-    let took = scrape(&serving, count, EVERY);
-    let at_last = Windows::of(&serving);
-
-    let (without, with) = (between.since(at_first), at_last.since(between));
-    let rate = f64::from(count) / took.as_secs_f64();
-    let cpu_seconds = serving.sum("smilat_cpu_seconds_total", "") - cpu_seconds;
-    println!("CPU time of smilat while it was scraped: {cpu_seconds:.2} s");
-    println!(
-        "{count} scrapes, {rate:.1} a second: windows {with:?}; in {PHASE:?} without: {without:?}"
-    );
-    // On a machine whose hypervisor takes CPUs away, some are skipped whatever smilat does.
+    let no_loss = || {
+        let at_first = Counts::of(&serving);
+        thread::sleep(PHASE);
+        let between = Counts::of(&serving);
+        let count = (PHASE.as_millis() / EVERY.as_millis()) as u32;
+        let took = scrape(&serving, count, EVERY);
+        let (without, with) = (between.since(at_first), Counts::of(&serving).since(between));
+        let rate = f64::from(count) / took.as_secs_f64();
+        println!("{count} scrapes, {rate:.1} a second: {with:?}; without: {without:?}");
+        let as_many = with.run / with.time * without.time;
+        with.skipped <= without.skipped && (as_many - without.run).abs() <= CHANCE
+    };
+    // Where a hypervisor takes CPUs away, windows are skipped now and then whatever smilat does; not time after time.
     assert!(
-        with.skipped <= without.skipped,
-        "{with:?}, without: {without:?}"
-    );
-    // One comes every 50 to 150 ms: of 30 s without, 300 with a deviation of 5. So many seconds, so many windows.
-    let due = took.as_secs_f64() / 0.1;
-    let apart = (with.run - due).abs();
-    assert!(
-        apart <= 10.0 + due / 10.0,
-        "{with:?} of {due:.0}; without: {without:?}"
+        (0..3).any(|_| no_loss()),
+        "windows are lost each time it is scraped"
     );
     assert!(serving.stop().success());
 }

@@ -27,8 +27,8 @@ pub enum Format {
   smilat run --duration 1h --hardlimit 50us   exit status 1 if any gap exceeds 50 us
   smilat run --cpus 2-3 --preset idle         watch two CPUs closely
   smilat run --width 100ms --window 500ms --mode per-cpu --irqs-off-max 100us
-  smilat run --listen 9793 --quiet            metrics for Prometheus at http://127.0.0.1:9793/metrics
   smilat run --record gaps.ndjson             keep everything, beside the report on the terminal
+  smilat run --listen 9793 --quiet            metrics for Prometheus on loopback
   smilat run --format ndjson --duration 10s | jq '.cpus[].gaps.max_ns'")]
 pub struct RunArgs {
     /// What is watched and how.
