@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::{detection::Detection, gap_time};
+use super::{detection::Detection, gap_time, push::PushArgs};
 use crate::units::{Bare, parse_time};
 
 /// How reports are written.
@@ -24,7 +24,8 @@ pub enum Format {
   smilat run --duration 1h --hardlimit 50us   exit status 1 if any gap exceeds 50 us
   smilat run --cpus 2-3 --preset idle         watch two CPUs closely
   smilat run --width 100ms --window 500ms --mode per-cpu --irqs-off-max 100us
-  smilat run --format ndjson --duration 10s | jq '.cpus[].gaps.max_ns'")]
+  smilat run --format ndjson --duration 10s | jq '.cpus[].gaps.max_ns'
+  smilat run --quiet --otlp http://localhost:4318 --otlp-header @/etc/smilat/token")]
 pub struct RunArgs {
     /// What is watched and how.
     #[command(flatten)]
@@ -41,6 +42,10 @@ pub struct RunArgs {
     /// Exit with status 1 if a gap was longer than this
     #[arg(long, value_name = "TIME", value_parser = gap_time, help_heading = "Reports")]
     pub hardlimit: Option<Duration>,
+
+    /// Where snapshots are pushed to.
+    #[command(flatten)]
+    pub push: PushArgs,
 
     /// How to report
     #[arg(short, long, value_enum, default_value_t, help_heading = "Reports")]

@@ -5,6 +5,7 @@ mod cost;
 pub mod doctor;
 mod fire;
 mod ndjson;
+pub mod otlp;
 mod text;
 mod verify;
 

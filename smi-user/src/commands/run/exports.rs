@@ -6,11 +6,17 @@ use std::sync::Arc;
 use anyhow::Result;
 use tokio::sync::watch;
 
-use crate::{cli::RunArgs, model::Snapshot};
+use crate::{
+    cli::RunArgs,
+    model::Snapshot,
+    push::{self, Headers, Push},
+    units::ns,
+};
 
 /// See the module.
 pub(super) struct Exports {
     newest: watch::Sender<Option<Arc<Snapshot>>>,
+    push: Option<Push>,
 }
 
 impl Exports {
@@ -18,13 +24,36 @@ impl Exports {
     ///
     /// # Errors
     /// When one cannot be had.
-    pub(super) fn prepare(_args: &RunArgs) -> Result<Self> {
+    pub(super) fn prepare(args: &RunArgs) -> Result<Self> {
         let (newest, _nobody_yet) = watch::channel(None);
-        Ok(Self { newest })
+        let push = push_plan(args).map(Push::start).transpose()?;
+        Ok(Self { newest, push })
     }
 
     /// Makes `snapshot` the newest.
     pub(super) fn publish(&self, snapshot: &Arc<Snapshot>) {
         self.newest.send_replace(Some(Arc::clone(snapshot)));
+        if let Some(push) = &self.push {
+            push.publish(snapshot);
+        }
     }
+
+    /// Waits, for a bounded time, until those who are to get the last snapshot have it.
+    pub(super) async fn finish(self) {
+        if let Some(push) = self.push {
+            push.finish().await;
+        }
+    }
+}
+
+fn push_plan(args: &RunArgs) -> Option<push::Plan> {
+    let asked = &args.push;
+    let endpoint = asked.otlp.clone()?;
+    Some(push::Plan {
+        endpoint: endpoint.with_headers(Headers::join(&asked.otlp_header)),
+        instance: asked.otlp_instance.clone(),
+        interval: asked.otlp_interval,
+        report_interval: args.interval,
+        hardlimit_ns: args.hardlimit.map(ns),
+    })
 }

@@ -64,11 +64,11 @@ impl Outlets {
         self.output.closed().await;
     }
 
-    /// Passes on the whole run, and waits until all is written.
+    /// Passes on the whole run, and waits until all is written; what is left to wait for are the exports.
     ///
     /// # Errors
     /// When something could not be written.
-    pub(super) async fn finish(mut self, snapshot: &Arc<Snapshot>) -> Result<Ended> {
+    pub(super) async fn finish(mut self, snapshot: &Arc<Snapshot>) -> Result<(Ended, Exports)> {
         self.exports.publish(snapshot);
         let last = self.report.end(snapshot);
         let ended = self.output.finish(last).await?;
@@ -78,7 +78,7 @@ impl Outlets {
                 self.left_out
             );
         }
-        Ok(ended)
+        Ok((ended, self.exports))
     }
 }
 
