@@ -4,6 +4,7 @@
 pub mod cost;
 pub mod guest;
 pub mod idle;
+pub mod otlp;
 pub mod recorded;
 
 use std::{

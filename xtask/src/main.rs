@@ -3,6 +3,7 @@
 mod bench;
 mod dist;
 mod ebpf;
+mod python;
 mod run;
 mod setup;
 mod sh;

@@ -96,11 +96,15 @@ impl Queue {
                 *so_far = max.max(*so_far);
             }
         }
-        let elapsed = snapshot.elapsed_ns.saturating_add(self.slack_ns);
-        if elapsed < state.next_due_ns && !snapshot.last {
+        let (elapsed, due) = (snapshot.elapsed_ns, state.next_due_ns);
+        if elapsed.saturating_add(self.slack_ns) < due && !snapshot.last {
             return;
         }
-        state.next_due_ns = (elapsed / self.interval_ns + 1).saturating_mul(self.interval_ns);
+        state.next_due_ns = if elapsed < due {
+            due.saturating_add(self.interval_ns)
+        } else {
+            (elapsed / self.interval_ns + 1).saturating_mul(self.interval_ns)
+        };
         if state.waiting.len() == WAITING {
             // What is being sent may still arrive.
             let oldest = usize::from(state.in_flight);
@@ -272,6 +276,15 @@ mod tests {
             .map(|job| job.interval_max_ns.get(&cpu).copied())
             .collect();
         assert_eq!(maxima, [Some(9), Some(2)]);
+    }
+
+    #[test]
+    fn a_late_snapshot_does_not_cost_the_one_after() {
+        let queue = Queue::new(SECOND, SECOND);
+        for ms in [1_000, 2_900, 3_000, 4_001] {
+            offered(&queue, ms, None);
+        }
+        assert_eq!(times(&queue), [1_000, 2_900, 3_000, 4_001]);
     }
 
     #[test]
