@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, net::TcpListener, process::Command};
 
 use serde_json::Value;
-use smi_user::model::Snapshot;
+use smi_user::model::{Proof, Snapshot};
 use tests::{
     otlp::{Pushing, Receiver, Request},
     output, refused, smilat, wait_until,
@@ -38,14 +38,35 @@ fn ns(seconds: f64) -> u64 {
 fn same_numbers(request: &Request, snapshot: &Snapshot) {
     let (mut gaps, mut sums, mut exposure, mut longest) = <[BTreeMap<_, _>; 4]>::default().into();
     for cpu in &snapshot.cpus {
+        let unknown = format!("cause=unknown,cpu={}", cpu.cpu);
+        gaps.insert(unknown.clone(), 0);
+        sums.insert(unknown, 0);
         for stats in &cpu.causes {
             let key = format!("cause={},cpu={}", stats.cause, cpu.cpu);
             gaps.insert(key.clone(), stats.count);
             sums.insert(key, stats.sum_ns);
         }
         exposure.insert(format!("cpu={}", cpu.cpu), cpu.exposure_ns);
-        if let Some(max) = cpu.gaps.max_ns {
-            longest.insert(format!("cpu={}", cpu.cpu), max);
+        longest.insert(format!("cpu={}", cpu.cpu), cpu.gaps.max_ns.unwrap_or(0));
+    }
+    // A cause that can be proven, or that only another CPU had, is pushed as 0.
+    let proofs = &snapshot.attribution;
+    let provable = [
+        ("smi", proofs.smi),
+        ("nmi", proofs.nmi),
+        ("steal", proofs.steal),
+    ]
+    .into_iter();
+    let provable = provable.filter(|(_, proof)| *proof == Proof::Gap);
+    let seen = snapshot
+        .causes()
+        .into_iter()
+        .map(|stats| stats.cause.to_string());
+    for cause in provable.map(|(cause, _)| cause.to_owned()).chain(seen) {
+        for cpu in &snapshot.cpus {
+            let key = format!("cause={cause},cpu={}", cpu.cpu);
+            gaps.entry(key.clone()).or_insert(0);
+            sums.entry(key).or_insert(0);
         }
     }
     let points = |name: &str, convert: fn(f64) -> u64| -> BTreeMap<String, u64> {
@@ -174,10 +195,8 @@ fn a_push_has_the_longest_gap_of_all_reports_since_the_one_before() {
             .expect("a position");
         let mut longest = BTreeMap::new();
         for cpu in snapshots[from..=to].iter().flat_map(|one| &one.cpus) {
-            if let Some(max) = cpu.gaps.interval_max_ns {
-                let so_far = longest.entry(format!("cpu={}", cpu.cpu)).or_insert(0);
-                *so_far = max.max(*so_far);
-            }
+            let so_far = longest.entry(format!("cpu={}", cpu.cpu)).or_insert(0);
+            *so_far = cpu.gaps.interval_max_ns.unwrap_or(0).max(*so_far);
         }
         let pushed = request.points("smilat.gap.interval_max").into_iter();
         let pushed: BTreeMap<_, _> = pushed.map(|(cpu, s)| (cpu, ns(s))).collect();

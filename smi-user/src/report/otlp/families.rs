@@ -1,15 +1,16 @@
 //! Which metrics there are. A unit in braces is a thing that is counted (UCUM's annotations).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use opentelemetry_proto::tonic::metrics::v1::{Metric, NumberDataPoint, number_data_point::Value};
+use smi_common::cause::{NMI, SMI, STEAL};
 
 use super::{
     PushCounts, Sender,
     points::{Points, count, counter, cpu, gauge, histogram, seconds, text},
 };
-use crate::model::{CpuSnapshot, GapKind, Snapshot};
+use crate::model::{Cause, CauseStats, CpuSnapshot, GapKind, Proof, Snapshot};
 
 /// A point for each CPU that has a value.
 fn per_cpu(
@@ -21,16 +22,41 @@ fn per_cpu(
     snapshot.cpus.iter().filter_map(point).collect()
 }
 
+/// The causes that are told of each CPU: those that can be proven here, and all that any CPU had. Receivers see a count
+/// begin at 0 then, and grow.
+fn causes(snapshot: &Snapshot) -> BTreeSet<Cause> {
+    let proofs = &snapshot.attribution;
+    let provable = [(proofs.smi, SMI), (proofs.nmi, NMI), (proofs.steal, STEAL)];
+    let mut causes = BTreeSet::from([Cause::default()]);
+    causes.extend(
+        provable
+            .iter()
+            .filter(|(proof, _)| *proof == Proof::Gap)
+            .map(|(_, bit)| Cause::of_bits(*bit)),
+    );
+    causes.extend(
+        snapshot
+            .cpus
+            .iter()
+            .flat_map(|one| &one.causes)
+            .map(|stats| stats.cause),
+    );
+    causes
+}
+
 /// Gaps, and the time in which they could be seen.
 pub(super) fn gaps(
     points: &Points,
     snapshot: &Snapshot,
     interval_max_ns: &BTreeMap<u32, u64>,
 ) -> Vec<Option<Metric>> {
-    let by_cause = |of: fn(&crate::model::CauseStats) -> Value| {
+    let causes = causes(snapshot);
+    let causes = &causes;
+    let by_cause = |of: fn(Option<&CauseStats>) -> Value| {
         snapshot.cpus.iter().flat_map(move |one| {
-            one.causes.iter().map(move |stats| {
-                let cause = text("cause", &stats.cause.to_string());
+            causes.iter().map(move |cause| {
+                let stats = one.causes.iter().find(|stats| stats.cause == *cause);
+                let cause = text("cause", &cause.to_string());
                 points.point(vec![cpu(one.cpu), cause], of(stats))
             })
         })
@@ -40,13 +66,13 @@ pub(super) fn gaps(
             "smilat.gaps",
             "{gap}",
             "Gaps by what is proven of their cause",
-            by_cause(|stats| count(stats.count)),
+            by_cause(|stats| count(stats.map_or(0, |stats| stats.count))),
         ),
         counter(
             "smilat.gap",
             "s",
             "Time in gaps by what is proven of their cause",
-            by_cause(|stats| seconds(stats.sum_ns)),
+            by_cause(|stats| seconds(stats.map_or(0, |stats| stats.sum_ns))),
         ),
         counter(
             "smilat.exposure",
@@ -62,15 +88,18 @@ pub(super) fn gaps(
         gauge(
             "smilat.gap.max",
             "s",
-            "The longest gap since start",
-            per_cpu(points, snapshot, |one| one.gaps.max_ns.map(seconds)),
+            "The longest gap since start; 0 while there was none",
+            per_cpu(points, snapshot, |one| {
+                Some(seconds(one.gaps.max_ns.unwrap_or(0)))
+            }),
         ),
         gauge(
             "smilat.gap.interval_max",
             "s",
-            "The longest gap since the push before",
+            "The longest gap since the push before; 0 when there was none",
             per_cpu(points, snapshot, |one| {
-                interval_max_ns.get(&one.cpu).copied().map(seconds)
+                let max = interval_max_ns.get(&one.cpu).copied();
+                Some(seconds(max.unwrap_or(0)))
             }),
         ),
     ]
@@ -107,7 +136,7 @@ pub(super) fn smis_and_steal(points: &Points, snapshot: &Snapshot) -> Vec<Option
             per_cpu(points, snapshot, |one| Some(count(one.smis?.in_gaps?))),
         ),
         counter(
-            "smilat.smi.counter.unread",
+            "smilat.smi.readings.failed",
             "{reading}",
             "Readings of the SMI counter that failed; gaps there have no proven SMI",
             per_cpu(points, snapshot, |one| Some(count(one.smis?.unread))),
@@ -218,11 +247,16 @@ pub(super) fn settings(
             "Longest stretch with interrupts off",
             detector.irqs_off_max_ns,
         ),
-        setting(
-            "smilat.noise_floor",
-            "99.99th percentile of the time of one step of the loop; 0 for the kernel's tracers",
-            detector.noise_floor_ns,
-        ),
+        // The kernel's tracers do not say.
+        (detector.noise_floor_ns > 0)
+            .then(|| {
+                setting(
+                    "smilat.noise_floor",
+                    "99.99th percentile of the time of one step of the loop, measured before the first window",
+                    detector.noise_floor_ns,
+                )
+            })
+            .flatten(),
         sender.hardlimit_ns.and_then(|ns| {
             setting(
                 "smilat.hardlimit",

@@ -33,8 +33,8 @@ pub(crate) fn snapshot() -> Snapshot {
         },
         attribution: Attribution {
             smi: Proof::Gap,
-            nmi: Proof::Gap,
-            steal: Proof::Gap,
+            nmi: Proof::None,
+            steal: Proof::Interval,
             counter: Some(CounterInfo {
                 name: "msr-pmu".to_owned(),
                 source: "MSR 0x34".to_owned(),

@@ -99,7 +99,9 @@ const COUNTERS: &[Said] = &[
         &[
             "cpu=0,cause=unknown 1",
             "cpu=0,cause=smi 2",
+            "cpu=0,cause=nmi+steal 0",
             "cpu=3,cause=unknown 1",
+            "cpu=3,cause=smi 0",
             "cpu=3,cause=nmi+steal 1",
         ],
     ),
@@ -109,7 +111,9 @@ const COUNTERS: &[Said] = &[
         &[
             "cpu=0,cause=unknown 0.000012",
             "cpu=0,cause=smi 0.000163",
+            "cpu=0,cause=nmi+steal 0",
             "cpu=3,cause=unknown 0.00002",
+            "cpu=3,cause=smi 0",
             "cpu=3,cause=nmi+steal 0.002",
         ],
     ),
@@ -126,7 +130,7 @@ const COUNTERS: &[Said] = &[
     ("smilat.smis.sampled", "{smi}", &["cpu=0 20", "cpu=3 20"]),
     ("smilat.smis.in_gaps", "{smi}", &["cpu=0 10", "cpu=3 10"]),
     (
-        "smilat.smi.counter.unread",
+        "smilat.smi.readings.failed",
         "{reading}",
         &["cpu=0 1", "cpu=3 4"],
     ),
@@ -175,7 +179,7 @@ const COUNTERS: &[Said] = &[
 /// Name, unit and points of the gauges.
 const GAUGES: &[Said] = &[
     ("smilat.gap.max", "s", &["cpu=0 0.00015", "cpu=3 0.002"]),
-    ("smilat.gap.interval_max", "s", &["cpu=3 0.0015"]),
+    ("smilat.gap.interval_max", "s", &["cpu=0 0", "cpu=3 0.0015"]),
     ("smilat.resident_memory", "By", &["12345678"]),
     ("smilat.snapshot.timestamp", "s", &["1795334410.5"]),
     ("smilat.threshold", "s", &["0.00001"]),
@@ -216,8 +220,9 @@ fn every_number_is_where_it_belongs() {
 #[test]
 fn what_nothing_tells_is_left_out_rather_than_zero() {
     let mut quiet = snapshot();
-    quiet.attribution.counter = None;
+    quiet.attribution = crate::model::Attribution::default();
     quiet.own_cost.bpf = None;
+    quiet.detector.noise_floor_ns = 0;
     for cpu in &mut quiet.cpus {
         cpu.smis = None;
         cpu.steal = None;
@@ -229,8 +234,7 @@ fn what_nothing_tells_is_left_out_rather_than_zero() {
         "smilat.smis",
         "smilat.smis.sampled",
         "smilat.steal.sampled",
-        "smilat.gaps",
-        "smilat.gap.max",
+        "smilat.noise_floor",
         "smilat.bpf.runs",
     ] {
         assert!(
@@ -238,7 +242,14 @@ fn what_nothing_tells_is_left_out_rather_than_zero() {
             "{gone} in {names:?}"
         );
     }
-    assert!(names.iter().any(|name| name == "smilat.exposure"));
+    // But that there was no gap is known.
+    let points = vec![
+        "cpu=0,cause=unknown 0".to_owned(),
+        "cpu=3,cause=unknown 0".to_owned(),
+    ];
+    assert_eq!(said(&metrics(&quiet), "smilat.gaps").2, points);
+    let points = vec!["cpu=0 0".to_owned(), "cpu=3 0".to_owned()];
+    assert_eq!(said(&metrics(&quiet), "smilat.gap.max").2, points);
 }
 
 #[test]
