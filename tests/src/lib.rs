@@ -31,7 +31,12 @@ use smi_user::{
 /// How long a test waits for what must happen before it calls it a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn from_env(name: &str) -> PathBuf {
+/// The file that `cargo xtask test host` names by this variable.
+///
+/// # Panics
+/// When it does not.
+#[track_caller]
+pub fn from_env(name: &str) -> PathBuf {
     env::var_os(name)
         .unwrap_or_else(|| panic!("{name} is not set; run these tests by `cargo xtask test host`"))
         .into()

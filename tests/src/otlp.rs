@@ -47,7 +47,7 @@ impl Receiver {
     pub fn start(port: u16, answers: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("requests");
-        let child = Command::new(from_env("SMILAT_OTLP_PYTHON"))
+        let child = Command::new(from_env("SMILAT_PYTHON"))
             .arg(RECEIVER)
             .arg(port.to_string())
             .args(answers)

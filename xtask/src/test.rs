@@ -70,7 +70,7 @@ fn host(update_snapshots: bool) -> Result<()> {
         .args(["test", "--package", "tests", "--", "--test-threads=1"])
         .env("SMILAT", smilat)
         .env("SMILAT_TEST_BPF", ebpf::test_object())
-        .env("SMILAT_OTLP_PYTHON", python::for_otlp()?);
+        .env("SMILAT_PYTHON", python::for_tests()?);
     if update_snapshots {
         cargo.env("SMILAT_UPDATE_SNAPSHOTS", "1");
     }
