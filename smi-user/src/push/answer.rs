@@ -74,6 +74,7 @@ pub(super) fn without(error: &ureq::Error) -> Answer {
     let why = match error {
         ureq::Error::Timeout(_) => "it did not answer in time".to_owned(),
         ureq::Error::HostNotFound => "there is no such host".to_owned(),
+        ureq::Error::Io(error) => error.to_string(),
         other => other.to_string(),
     };
     Answer::TryAgain { why, after: None }

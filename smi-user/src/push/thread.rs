@@ -55,11 +55,13 @@ impl Outage<'_> {
 
     fn over(&mut self, counts: PushCounts) {
         if let Some(before) = self.lost_before.take() {
-            log::warn!(
-                "pushing to {} works again; {} snapshots were given up meanwhile",
-                self.connection.url(),
-                counts.lost - before
-            );
+            let lost = match counts.lost - before {
+                0 => "nothing was".to_owned(),
+                1 => "1 snapshot was".to_owned(),
+                more => format!("{more} snapshots were"),
+            };
+            let url = self.connection.url();
+            log::warn!("pushing to {url} works again; {lost} given up meanwhile");
         }
     }
 }
