@@ -1,6 +1,7 @@
 //! The command line: definitions and help texts only.
 
 mod detection;
+mod push;
 mod run;
 mod top;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub use detection::Detection;
+pub use push::PushArgs;
 pub use run::{Format, RunArgs};
 pub use top::TopArgs;
 

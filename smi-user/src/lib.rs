@@ -15,6 +15,7 @@ pub mod firing;
 pub mod kernel;
 pub mod model;
 mod output;
+pub mod push;
 pub mod recording;
 pub mod report;
 pub mod serve;

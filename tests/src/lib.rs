@@ -4,6 +4,7 @@
 pub mod cost;
 pub mod guest;
 pub mod idle;
+pub mod otlp;
 pub mod prometheus;
 pub mod recorded;
 pub mod serving;
@@ -33,7 +34,12 @@ use smi_user::{
 /// How long a test waits for what must happen before it calls it a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub(crate) fn from_env(name: &str) -> PathBuf {
+/// The file that `cargo xtask test host` names by this variable.
+///
+/// # Panics
+/// When it does not.
+#[track_caller]
+pub fn from_env(name: &str) -> PathBuf {
     env::var_os(name)
         .unwrap_or_else(|| panic!("{name} is not set; run these tests by `cargo xtask test host`"))
         .into()

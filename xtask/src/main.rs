@@ -5,6 +5,7 @@ mod dist;
 mod ebpf;
 mod packages;
 mod prometheus;
+mod python;
 mod run;
 mod setup;
 mod sh;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::{ebpf, prometheus, run, setup, sh, vm};
+use crate::{ebpf, prometheus, python, run, setup, sh, vm};
 
 /// The parts, cheapest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -69,7 +69,8 @@ fn host(update_snapshots: bool) -> Result<()> {
         // One at a time: each test takes whole CPUs for itself.
         .args(["test", "--package", "tests", "--", "--test-threads=1"])
         .env("SMILAT", smilat)
-        .env("SMILAT_TEST_BPF", ebpf::test_object());
+        .env("SMILAT_TEST_BPF", ebpf::test_object())
+        .env("SMILAT_PYTHON", python::for_tests()?);
     prometheus::tell(&mut cargo)?;
     if update_snapshots {
         cargo.env("SMILAT_UPDATE_SNAPSHOTS", "1");

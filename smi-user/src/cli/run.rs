@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::{detection::Detection, gap_time};
+use super::{detection::Detection, gap_time, push::PushArgs};
 use crate::{
     serve::parse_address,
     units::{Bare, parse_size, parse_time},
@@ -29,7 +29,8 @@ pub enum Format {
   smilat run --width 100ms --window 500ms --mode per-cpu --irqs-off-max 100us
   smilat run --record gaps.ndjson             keep everything, beside the report on the terminal
   smilat run --listen 9793 --quiet            metrics for Prometheus on loopback
-  smilat run --format ndjson --duration 10s | jq '.cpus[].gaps.max_ns'")]
+  smilat run --format ndjson --duration 10s | jq '.cpus[].gaps.max_ns'
+  smilat run --quiet --otlp http://localhost:4318 --otlp-header @/etc/smilat/token")]
 pub struct RunArgs {
     /// What is watched and how.
     #[command(flatten)]
@@ -46,6 +47,10 @@ pub struct RunArgs {
     /// Exit with status 1 if a gap was longer than this
     #[arg(long, value_name = "TIME", value_parser = gap_time, help_heading = "Reports")]
     pub hardlimit: Option<Duration>,
+
+    /// Where snapshots are pushed to.
+    #[command(flatten)]
+    pub push: PushArgs,
 
     /// How to report
     #[arg(short, long, value_enum, default_value_t, help_heading = "Reports")]

@@ -5,7 +5,7 @@ use std::fs;
 use super::{
     cpuinfo::{self, CpuInfo},
     cpus::CpuList,
-    dmi, machine, release,
+    dmi, hostname, machine, release,
 };
 use crate::model::Machine;
 
@@ -13,7 +13,7 @@ use crate::model::Machine;
 pub fn machine() -> Machine {
     let cpu = CpuInfo::read().unwrap_or_default();
     Machine {
-        hostname: said("/proc/sys/kernel/hostname"),
+        hostname: hostname::hostname(),
         kernel: said(release::FILE),
         hypervisor: cpu.has("hypervisor").then(cpuinfo::hypervisor),
         cpu: Some(cpu.name).filter(|name| !name.is_empty()),

@@ -15,12 +15,6 @@ pub fn read(file: &str) -> Option<String> {
         .map(|text| text.trim().to_owned())
 }
 
-/// The machine's name in the network (`/proc/sys/kernel/hostname`); `None` where it cannot be read.
-pub fn hostname() -> Option<String> {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
-}
-
 /// The clock source in use and those on offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClockSource {

@@ -11,6 +11,7 @@ pub mod cpus;
 pub mod dma_latency;
 pub mod dmi;
 pub mod fadt;
+pub mod hostname;
 pub mod identity;
 pub mod kallsyms;
 pub mod kconfig;

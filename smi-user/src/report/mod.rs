@@ -5,6 +5,7 @@ mod cost;
 pub mod doctor;
 mod fire;
 mod ndjson;
+pub mod otlp;
 pub mod prometheus;
 mod text;
 pub mod tui;

@@ -7,12 +7,20 @@ use anyhow::Result;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::{cli::RunArgs, model::Snapshot, report::prometheus::About, serve::Server};
+use crate::{
+    cli::RunArgs,
+    model::Snapshot,
+    push::{self, Headers, Push},
+    report::prometheus::About,
+    serve::Server,
+    units::ns,
+};
 
 /// See the module.
 pub(super) struct Exports {
     newest: watch::Sender<Option<Arc<Snapshot>>>,
     _server: Option<Server>,
+    push: Option<Push>,
 }
 
 impl Exports {
@@ -25,12 +33,23 @@ impl Exports {
         Ok(Self {
             newest,
             _server: server(args, to_export)?,
+            push: push_plan(args).map(Push::start).transpose()?,
         })
     }
 
     /// Makes `snapshot` the newest.
     pub(super) fn publish(&self, snapshot: &Arc<Snapshot>) {
         self.newest.send_replace(Some(Arc::clone(snapshot)));
+        if let Some(push) = &self.push {
+            push.publish(snapshot);
+        }
+    }
+
+    /// Waits, for a bounded time, until those who are to get the last snapshot have it.
+    pub(super) async fn finish(self) {
+        if let Some(push) = self.push {
+            push.finish().await;
+        }
     }
 }
 
@@ -56,4 +75,16 @@ fn server(
         log::warn!("--listen {address} is not loopback: whoever reaches it can read the metrics");
     }
     Ok(Some(server))
+}
+
+fn push_plan(args: &RunArgs) -> Option<push::Plan> {
+    let asked = &args.push;
+    let endpoint = asked.otlp.clone()?;
+    Some(push::Plan {
+        endpoint: endpoint.with_headers(Headers::join(&asked.otlp_header)),
+        instance: asked.otlp_instance.clone(),
+        interval: asked.otlp_interval,
+        report_interval: args.interval,
+        hardlimit_ns: args.hardlimit.map(ns),
+    })
 }

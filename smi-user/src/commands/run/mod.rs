@@ -122,10 +122,15 @@ async fn collect(args: &RunArgs, prepared: Prepared) -> Result<ExitCode> {
     progress.clear();
     let (snapshot, stopped) = watch.finish()?;
     let snapshot = Arc::new(snapshot);
-    let ended = tokio::select! {
+    let (ended, exports) = tokio::select! {
         ended = outlets.finish(&snapshot) => ended?,
         () = signals.next() => bail!("interrupted before the last report was written: its reader did not take it, or the disk is slow"),
     };
+    tokio::select! {
+        () = exports.finish() => {}
+        // Ending it says what is left undone.
+        () = signals.next() => {}
+    }
     // What was found has been reported; now what went wrong.
     if let Some(error) = failure {
         return Err(error);

@@ -79,11 +79,11 @@ impl Outlets {
         self.output.closed().await;
     }
 
-    /// Passes on the whole run, and waits until all is written.
+    /// Passes on the whole run, and waits until all is written; what is left to wait for are the exports.
     ///
     /// # Errors
     /// When something could not be written.
-    pub(super) async fn finish(mut self, snapshot: &Arc<Snapshot>) -> Result<Ended> {
+    pub(super) async fn finish(mut self, snapshot: &Arc<Snapshot>) -> Result<(Ended, Exports)> {
         self.exports.publish(snapshot);
         let last = self.report.end(snapshot);
         let recorder = self.recorder;
@@ -102,10 +102,11 @@ impl Outlets {
             );
         }
         // Whoever relies on the reports or the recording must learn that they are not whole.
-        match (ended, recorded) {
+        let ended = match (ended, recorded) {
             (Err(report), Err(recording)) => Err(anyhow!("{report:#}; {recording:#}")),
             (ended, recorded) => recorded.and(ended),
-        }
+        }?;
+        Ok((ended, self.exports))
     }
 }
 

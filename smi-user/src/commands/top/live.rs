@@ -17,7 +17,7 @@ use crate::{
         signals::Signals,
         watch::{FETCH, Prepared, Watch},
     },
-    kernel::{machine, release},
+    kernel::{hostname, release},
     model::{DetectorInfo, Snapshot},
     output::{Ended, Output},
     report::{
@@ -63,7 +63,7 @@ pub(super) async fn run(args: &TopArgs, notes: &Notes) -> Result<()> {
     let ready = prepared.begin(&args.detection)?;
     let subject = Subject {
         recording: None,
-        host: machine::hostname(),
+        host: hostname::hostname(),
         kernel: Some(release::release()),
         plan: ready.plan(),
     };
