@@ -1,6 +1,7 @@
 //! The command line: definitions and help texts only.
 
 mod detection;
+mod report;
 mod run;
 
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub use detection::Detection;
+pub use report::ReportArgs;
 pub use run::{Format, RunArgs};
 
 use crate::{
@@ -43,6 +45,16 @@ pub enum Command {
     ///
     /// Exit status: 0 it ran and no gap exceeded --hardlimit; 1 a gap did; 2 it could not run.
     Run(Box<RunArgs>),
+
+    /// Say what recordings show: totals, causes, a time line, fixed intervals; and how several differ
+    ///
+    /// Several recordings stand side by side, and each after the first is compared with the first: rates and durations,
+    /// all gaps and those of each cause, with the probability that chance alone makes them differ as much. Gaps come in
+    /// bursts; that is allowed for. Where the data are too few to tell, it says so.
+    ///
+    /// Exit status: 0 it reported, and no gap exceeded the hardlimit, if there is one; 1 a gap did; 2 it could not
+    /// report.
+    Report(ReportArgs),
 
     /// Say what this machine offers smilat, what is missing, and what would help
     ///

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     process::allow_many_files();
     let done = match cli.command {
         Command::Run(args) => commands::run::run(&args),
+        Command::Report(args) => commands::report::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Fire(args) => commands::fire::run(&args),
         Command::Verify(args) => commands::verify::run(&args),

@@ -5,6 +5,7 @@ mod cost;
 pub mod doctor;
 mod fire;
 mod ndjson;
+mod summary;
 mod text;
 mod verify;
 
@@ -12,6 +13,7 @@ use bytes::Bytes;
 
 pub use fire::fire;
 pub use ndjson::Ndjson;
+pub use summary::summaries;
 pub use text::Text;
 pub use verify::verify;
 
