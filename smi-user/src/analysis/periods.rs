@@ -200,7 +200,10 @@ impl Search<'_> {
             let peak = fundamental::of(&times, peak, self);
             let line = fundamental::refined(&times, peak, self.span);
             let interval_ns = 1e9 / line.hz;
-            if found.iter().any(|before| related(before.interval_ns, interval_ns)) {
+            if found
+                .iter()
+                .any(|before| related(before.interval_ns, interval_ns))
+            {
                 break;
             }
             found.push(Period {

@@ -126,7 +126,10 @@ impl Summariser {
     }
 
     fn header(&mut self, header: Header) {
-        if self.started.is_some_and(|started| started != header.started) {
+        if self
+            .started
+            .is_some_and(|started| started != header.started)
+        {
             self.end_run();
         }
         self.started = Some(header.started);
@@ -295,8 +298,12 @@ impl Remarks {
             .saturating_sub(1);
         let (was, is) = (settings(&earlier.detector), settings(&snapshot.detector));
         if was != is {
-            self.settings
-                .add(|| format!("settings changed at {:.0}: {was} before, {is} after", snapshot.time));
+            self.settings.add(|| {
+                format!(
+                    "settings changed at {:.0}: {was} before, {is} after",
+                    snapshot.time
+                )
+            });
         }
         let elapsed = snapshot.elapsed_ns - earlier.elapsed_ns;
         let forward = ns_between(earlier.time, snapshot.time);
@@ -313,7 +320,8 @@ impl Remarks {
 
     fn finish(self, snapshots: u64, remarks: &mut Vec<String>) {
         self.torn.finish("torn lines", remarks);
-        self.before.finish("runs whose beginning is missing", remarks);
+        self.before
+            .finish("runs whose beginning is missing", remarks);
         self.cut.finish("runs without a last snapshot", remarks);
         self.settings.finish("changes of settings", remarks);
         self.clock.finish("times the clock was set", remarks);

@@ -2,9 +2,11 @@
 
 mod bars;
 mod cost;
+mod differences;
 pub mod doctor;
 mod fire;
 mod ndjson;
+mod sparkline;
 mod summary;
 mod text;
 mod verify;

@@ -1,6 +1,9 @@
 //! From a line to the interval behind it: a train of gaps has lines at all multiples of its frequency, of equal height.
 
-use super::{FEWEST_CYCLES, Peak, Search, spectrum::{self, Spectrum}};
+use super::{
+    FEWEST_CYCLES, Peak, Search,
+    spectrum::{self, Spectrum},
+};
 
 /// A line may be this multiple of the frequency behind it, at the most.
 const HIGHEST_MULTIPLE: u32 = 64;

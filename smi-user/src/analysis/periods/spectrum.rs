@@ -95,7 +95,8 @@ impl Levels {
         let gap = LINE + SHARED / 2;
         let power = &spectrum.power;
         let below = &power[centre.saturating_sub(MARGIN + gap)..centre.saturating_sub(gap)];
-        let above = &power[(centre + gap).min(power.len())..(centre + gap + MARGIN).min(power.len())];
+        let above =
+            &power[(centre + gap).min(power.len())..(centre + gap + MARGIN).min(power.len())];
         let level = self
             .level(below, spectrum.pieces)
             .max(self.level(above, spectrum.pieces))
