@@ -309,3 +309,6 @@ fn machines<'a>(was: &'a Machine, is: &'a Machine) -> [Named<'a>; 7] {
         ),
     ]
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,8 @@
 
 mod fundamental;
 mod spectrum;
+#[cfg(test)]
+mod tests;
 
 use std::{cmp::Ordering, thread};
 
@@ -28,7 +30,7 @@ const FEWEST_CYCLES: f64 = 8.0;
 /// Fewer events have no rhythm.
 const FEWEST_EVENTS: usize = 20;
 /// Cycles of the lowest frequency of an octave in which phase must be kept.
-const CYCLES: [f64; 2] = [512.0, 2_048.0];
+const CYCLES: [f64; 3] = [128.0, 512.0, 2_048.0];
 /// Probability of chance, all trials considered, below which an interval is named.
 const SURE: f64 = 1e-4;
 /// Intervals named of one kind of gaps.
@@ -155,12 +157,7 @@ pub(super) fn find(
     periods.sort_by(|a, b| b.coherence.total_cmp(&a.coherence));
     let mut once: Vec<Period> = Vec::new();
     for period in periods {
-        let alike = |other: &Period| {
-            let apart = (other.interval_ns - period.interval_ns).abs();
-            apart < other.uncertainty_ns + period.uncertainty_ns
-                || apart < ALIKE * period.interval_ns
-        };
-        if !once.iter().any(alike) {
+        if !once.iter().any(|surer| same(surer, &period)) {
             once.push(period);
         }
     }
@@ -266,6 +263,18 @@ fn order(a: &Peak, b: &Peak) -> Ordering {
     a.p.total_cmp(&b.p).then(b.height.total_cmp(&a.height))
 }
 
+/// Whether `period` says no more than `surer`, of other gaps: the same interval, or in part of the same gaps one of which it
+/// is a faint multiple in frequency.
+fn same(surer: &Period, period: &Period) -> bool {
+    let multiple = (surer.interval_ns / period.interval_ns).round();
+    let apart = (surer.interval_ns - multiple * period.interval_ns).abs();
+    let near = apart < surer.uncertainty_ns + multiple * period.uncertainty_ns
+        || apart < ALIKE * surer.interval_ns;
+    let overlap = surer.cause.is_none() || period.cause.is_none();
+    let faint = period.coherence < 0.5 * surer.coherence;
+    near && (multiple == 1.0 || (overlap && faint && (2.0..=16.0).contains(&multiple)))
+}
+
 /// Whether one interval is a small multiple of the other, as what is left of a rhythm taken out would be.
 fn related(a: f64, b: f64) -> bool {
     let ratio = (a / b).max(b / a);
@@ -273,29 +282,36 @@ fn related(a: f64, b: f64) -> bool {
 }
 
 /// The moments without those that the line stands for: where more lie around its phase than elsewhere, as many are taken
-/// out at random as are too many.
+/// out at random as are too many, and the rest is spread evenly.
 fn without(times: &[f64], peak: &Peak) -> Vec<f64> {
     const BINS: usize = 20;
     let mut random = Rng::with_seed(SEED);
     let mut left = Vec::with_capacity(times.len());
     for piece in spectrum::pieces(times, peak.length_s) {
         let phase = spectrum::phase(piece, peak.hz);
-        let bin = |time: &f64| {
+        // The line is in the middle.
+        let turns = |time: &f64| {
             let turns = time * peak.hz - phase + 0.5;
-            ((turns - turns.floor()) * BINS as f64) as usize % BINS
+            turns - turns.floor()
         };
+        let bin = |time: &f64| ((turns(time) * BINS as f64) as usize).min(BINS - 1);
         let mut counts = [0_usize; BINS];
         for time in piece {
             counts[bin(time)] += 1;
         }
-        // The half of the circle away from the line.
-        let (near, far) = (BINS / 4..BINS - BINS / 4, BINS / 2);
+        let near = BINS / 4..BINS - BINS / 4;
         let around: usize = counts[near.clone()].iter().sum();
-        let each = (piece.len() - around) as f64 / far as f64;
-        left.extend(piece.iter().filter(|time| {
+        let each = (piece.len() - around) as f64 / (BINS - near.len()) as f64;
+        for time in piece {
             let at = bin(time);
-            !near.contains(&at) || random.f64() * counts[at] as f64 <= each
-        }));
+            if !near.contains(&at) || counts[at] as f64 <= each {
+                left.push(*time);
+            } else if random.f64() * (counts[at] as f64) < each {
+                let turns_on = (at as f64 + random.f64()) / BINS as f64 - turns(time);
+                left.push(time + turns_on / peak.hz);
+            }
+        }
     }
+    left.sort_unstable_by(f64::total_cmp);
     left
 }

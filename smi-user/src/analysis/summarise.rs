@@ -435,3 +435,6 @@ fn verdict(hardlimit_ns: u64, total: &Interval, over: u64, gaps: &[Gap]) -> Verd
             .copied(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,9 +8,9 @@ use super::{
 /// A line may be this multiple of the frequency behind it, at the most.
 const HIGHEST_MULTIPLE: u32 = 64;
 /// A line at a part of the frequency is the fundamental if it is at least this high, by the first one's height.
-const AS_HIGH: f64 = 0.5;
+const AS_HIGH: f64 = 0.25;
 /// Probability of chance below which it is one at all.
-const SURE: f64 = 1e-6;
+const SURE: f64 = 3e-5;
 /// Longer pieces are better as long as phase is kept in them: they may lose this much of the coherence.
 const KEPT: f64 = 0.8;
 
