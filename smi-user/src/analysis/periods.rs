@@ -37,6 +37,8 @@ const SURE: f64 = 1e-4;
 const MOST: usize = 3;
 /// Intervals that agree to this part are one.
 const ALIKE: f64 = 2e-3;
+/// Windows that remember no more than this of each other's phase make no hill worth the name.
+const FAINT: f64 = 0.25;
 /// Choices are the same each time.
 const SEED: u64 = 0x0dd_ba11;
 
@@ -98,9 +100,9 @@ impl Sampling {
             }
             let memory = sinc(hz * self.spread_s).abs().powf(turn);
             let half_width = (1.0 - memory) / std::f64::consts::TAU;
-            let near = (cycles - harmonic).abs() < (10.0 * half_width).max(0.02 * harmonic);
+            let near = (cycles - harmonic).abs() < (4.0 * half_width).max(0.02 * harmonic);
             let divided_out = half_width / period > MARGIN as f64 / (2.0 * length_s);
-            memory > 0.05 && near && !divided_out
+            memory > FAINT && near && !divided_out
         })
     }
 }

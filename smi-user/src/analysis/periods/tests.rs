@@ -59,7 +59,8 @@ fn random_gaps_have_no_interval() {
 #[test]
 fn dense_random_gaps_do_not_show_the_windows() {
     for (width, window) in [(10, 100), (50, 100), (80, 100), (95, 100)] {
-        let plan = Plan::new(60, width, window, vec![noise(When::Random(60.0))]);
+        let rate = 30.0 * window as f64 / width as f64;
+        let plan = Plan::new(60, width, window, vec![noise(When::Random(rate))]);
         nothing(&format!("dense, {width} of {window} ms"), &plan);
     }
 }
@@ -183,8 +184,9 @@ fn every_cpu_sees_the_same_smi_once() {
 #[test]
 fn two_intervals_are_told_apart() {
     let plan = Plan::new(1_000, 50, 100, vec![every(1.0, 0.0), every(0.37, 0.0)]);
-    let mut found: Vec<f64> = plan
-        .summary(1)
+    let summary = plan.summary(1);
+    println!("{:?}", summary.periods);
+    let mut found: Vec<f64> = summary
         .periods
         .iter()
         .map(|period| (period.interval_ns / 1e7).round() / 100.0)
