@@ -73,10 +73,18 @@ fn the_exit_status_is_that_of_the_hardlimit() {
     let path = folder.path().join("a.ndjson");
     let max_ns = record(&path).max_ns().expect("a gap");
     for (limit, status) in [(max_ns, 0), (max_ns - 1, 1)] {
-        let output = output(smilat().arg("report").arg(&path).arg(format!("--hardlimit={limit}ns")));
+        let output = output(
+            smilat()
+                .arg("report")
+                .arg(&path)
+                .arg(format!("--hardlimit={limit}ns")),
+        );
         assert_eq!(output.status.code(), Some(status), "{}", stderr(&output));
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(text.contains(["kept", "exceeded"][status as usize]), "{text}");
+        assert!(
+            text.contains(["kept", "exceeded"][status as usize]),
+            "{text}"
+        );
     }
     refused(
         smilat().arg("report").arg(&path).arg("--hardlimit=1us"),
@@ -100,7 +108,10 @@ fn a_torn_recording_is_reported_up_to_the_tear() {
 #[test]
 fn a_recording_does_not_differ_from_itself() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (a, b) = (folder.path().join("a.ndjson"), folder.path().join("b.ndjson"));
+    let (a, b) = (
+        folder.path().join("a.ndjson"),
+        folder.path().join("b.ndjson"),
+    );
     record(&a);
     fs::copy(&a, &b).expect("a copy");
     let both = json(&[&a, &b], 0);
@@ -110,7 +121,10 @@ fn a_recording_does_not_differ_from_itself() {
     assert_eq!(row["durations_differ"], false, "{row}");
     let text = output(smilat().arg("report").args([&a, &b]));
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
-    for told in ["Side by side", "all gaps: rates differ by no more than chance (p = 1.000)"] {
+    for told in [
+        "Side by side",
+        "all gaps: rates differ by no more than chance (p = 1.000)",
+    ] {
         assert!(text.contains(told), "no \"{told}\" in:\n{text}");
     }
 }

@@ -69,19 +69,13 @@ impl Events {
             } else if let Some((ns, _)) = &mut self.newest {
                 *ns = gap.duration_ns.max(*ns);
             }
-            match self
-                .causes
-                .iter_mut()
-                .find(|(cause, _)| *cause == gap.cause)
-            {
-                Some((_, sample)) => {
-                    sample.add(began);
-                }
-                None => {
-                    let mut sample = Sample::new();
-                    sample.add(began);
-                    self.causes.push((gap.cause, sample));
-                }
+            let of_cause = self.causes.iter_mut().find(|(of, _)| *of == gap.cause);
+            if let Some((_, sample)) = of_cause {
+                sample.add(began);
+            } else {
+                let mut sample = Sample::new();
+                sample.add(began);
+                self.causes.push((gap.cause, sample));
             }
         }
     }

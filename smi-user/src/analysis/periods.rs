@@ -274,7 +274,8 @@ fn same(surer: &Period, period: &Period) -> bool {
         || apart < ALIKE * surer.interval_ns;
     let overlap = surer.cause.is_none() || period.cause.is_none();
     let faint = period.coherence < 0.5 * surer.coherence;
-    near && (multiple == 1.0 || (overlap && faint && (2.0..=16.0).contains(&multiple)))
+    near && ((0.5..1.5).contains(&multiple)
+        || (overlap && faint && (2.0..=16.0).contains(&multiple)))
 }
 
 /// Whether one interval is a small multiple of the other, as what is left of a rhythm taken out would be.

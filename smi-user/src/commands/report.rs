@@ -23,6 +23,14 @@ use crate::{
 /// Exit status when a gap exceeded the hardlimit.
 const EXCEEDED: u8 = 1;
 
+/// How the report is written.
+enum Form {
+    /// Tables for a terminal.
+    Text,
+    /// One object.
+    Json,
+}
+
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Json<'a> {
@@ -46,19 +54,17 @@ pub fn run(args: &ReportArgs) -> Result<ExitCode> {
         Some((first, others)) => others.iter().map(|other| compare(first, other)).collect(),
         None => Vec::new(),
     };
-    // CALL SITE of the HTML page: `-o FILE` is one more arm here, which writes `report::html(&summaries, &comparisons)`.
-    match args {
-        ReportArgs { json: true, .. } => print(&json(&summaries, &comparisons)?)?,
-        ReportArgs { .. } => {
-            let colour = io::stdout().is_terminal()
-                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            print(&report::summaries(
-                &summaries,
-                &comparisons,
-                colour,
-                &TimeZone::system(),
-            ))?;
-        }
+    // CALL SITE of the HTML page: `-o FILE` makes one more form, whose arm writes `report::html(&summaries, &comparisons)`
+    // to the file.
+    let form = if args.json { Form::Json } else { Form::Text };
+    match form {
+        Form::Json => print(&json(&summaries, &comparisons)?)?,
+        Form::Text => print(&report::summaries(
+            &summaries,
+            &comparisons,
+            colour(),
+            &TimeZone::system(),
+        ))?,
     }
     let exceeded = summaries
         .iter()
@@ -69,6 +75,10 @@ pub fn run(args: &ReportArgs) -> Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+fn colour() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn json(summaries: &[Summary], comparisons: &[Comparison]) -> Result<String> {

@@ -67,11 +67,12 @@ fn side_by_side(text: &mut String, summaries: &[Summary], colour: bool) {
             .map_or_else(|| "-".to_owned(), |smis| smis.to_string())
     });
     row("threshold", &|of| show_ns(of.detector.threshold_ns as f64));
-    let cells = |cells: &[String]| -> String {
-        cells
+    let cells = |cells: &[String]| {
+        let padded: Vec<String> = cells
             .iter()
             .map(|cell| format!("  {cell:>width$}"))
-            .collect()
+            .collect();
+        padded.concat()
     };
     let heading = format!("\nSide by side{}", cells(&names));
     line(text, &bold(&heading, colour));

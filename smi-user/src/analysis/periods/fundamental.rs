@@ -15,11 +15,15 @@ const SURE: f64 = 3e-5;
 const KEPT: f64 = 0.8;
 
 /// The lowest frequency that `peak` is a multiple of and that is as strong a line.
-pub(super) fn of(times: &[f64], peak: Peak, search: &Search<'_>) -> Peak {
-    (2..=HIGHEST_MULTIPLE)
+pub(super) fn of(times: &[f64], mut peak: Peak, search: &Search<'_>) -> Peak {
+    // The multiple may itself be one of several.
+    while let Some(lower) = (2..=HIGHEST_MULTIPLE)
         .rev()
         .find_map(|multiple| part(times, &peak, f64::from(multiple), search))
-        .unwrap_or(peak)
+    {
+        peak = lower;
+    }
+    peak
 }
 
 fn part(times: &[f64], peak: &Peak, multiple: f64, search: &Search<'_>) -> Option<Peak> {
@@ -28,12 +32,15 @@ fn part(times: &[f64], peak: &Peak, multiple: f64, search: &Search<'_>) -> Optio
         return None;
     }
     let length = peak.length_s.max(FEWEST_CYCLES / hz);
-    let spectrum = Spectrum::of(times, length, hz - 1.0 / length, hz + 1.0 / length);
-    spectrum
-        .whitened(hz - 1.0 / length, hz + 1.5 / length)
-        .filter_map(|(hz, power)| search.peak(&spectrum, hz, power))
-        .max_by(|a, b| a.height.total_cmp(&b.height))
-        .filter(|part| part.height >= AS_HIGH * peak.height && part.p < SURE)
+    let spectrum = Spectrum::of(times, length, hz, hz);
+    // The part is known better than the bins are apart, so it is the nearest.
+    let (at, power) = spectrum.whitened(hz, hz + 0.5 / length).next()?;
+    search
+        .peak(&spectrum, at, power)
+        .filter(|part| {
+            (at - hz).abs() < 0.5 / length && part.height >= AS_HIGH * peak.height && part.p < SURE
+        })
+        .map(|part| Peak { hz, ..part })
 }
 
 /// A frequency as exact as the moments have it.

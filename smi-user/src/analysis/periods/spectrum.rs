@@ -174,7 +174,7 @@ impl Sums {
 
 /// Moments in pieces of `length`, without the empty ones.
 pub(super) fn pieces(times: &[f64], length: f64) -> impl Iterator<Item = &[f64]> {
-    times.chunk_by(move |a, b| (a / length).floor() == (b / length).floor())
+    times.chunk_by(move |a, b| (a / length) as u64 == (b / length) as u64)
 }
 
 /// A piece tapers off at both ends (Hann), so that its ends do not show.
