@@ -9,7 +9,6 @@ use tests::{output, refused, smilat, snapshots, stderr};
 fn record(path: &Path) -> smi_user::model::Snapshot {
     let all = snapshots(&[
         "--preset=idle",
-        "--threshold=2us",
         "--interval=100ms",
         "--duration=1500ms",
         "--quiet",
@@ -56,7 +55,7 @@ fn a_report_has_the_numbers_of_the_recording() {
     let text = String::from_utf8(text.stdout).expect("UTF-8");
     for told in [
         format!("Recording {}", path.display()),
-        "spin, threshold 2.00 us, 50.0 ms of every 100 ms".to_owned(),
+        "spin, threshold 10.0 us, 50.0 ms of every 100 ms".to_owned(),
         "Gaps by cause".to_owned(),
         "Over time, ".to_owned(),
         "Gaps by duration".to_owned(),
@@ -88,7 +87,7 @@ fn the_exit_status_is_that_of_the_hardlimit() {
     }
     refused(
         smilat().arg("report").arg(&path).arg("--hardlimit=1us"),
-        &["--hardlimit 1.00 us is below the threshold 2.00 us"],
+        &["--hardlimit 1.00 us is below the threshold 10.0 us"],
     );
 }
 
