@@ -2,6 +2,7 @@
 
 mod detection;
 mod push;
+mod report;
 mod run;
 mod top;
 
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use detection::Detection;
 pub use push::PushArgs;
+pub use report::ReportArgs;
 pub use run::{Format, RunArgs};
 pub use top::TopArgs;
 
@@ -59,6 +61,16 @@ pub enum Command {
     ///
     /// Colours are left out where `NO_COLOR` is set. Exit status: 0 it ran; 2 it could not run.
     Top(Box<TopArgs>),
+
+    /// Say what recordings show: totals, causes, a time line, fixed intervals; and how several differ
+    ///
+    /// Several recordings stand side by side, and each after the first is compared with the first: rates and durations,
+    /// all gaps and those of each cause, with the probability that chance alone makes them differ as much. Gaps come in
+    /// bursts; that is allowed for. Where the data are too few to tell, it says so.
+    ///
+    /// Exit status: 0 it reported, and no gap exceeded the hardlimit, if there is one; 1 a gap did; 2 it could not
+    /// report.
+    Report(ReportArgs),
 
     /// Say what this machine offers smilat, what is missing, and what would help
     ///

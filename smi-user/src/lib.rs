@@ -3,6 +3,7 @@
 //! Data flows one way: BPF programs count in maps, [`collector`] makes a snapshot of them once an interval, and
 //! [`report`] renders it. See `ARCHITECTURE.md`.
 
+pub mod analysis;
 pub mod attribution;
 pub mod bpf;
 pub mod cli;

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => commands::run::run(&args),
         Command::Top(args) => commands::top::run(&args),
+        Command::Report(args) => commands::report::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Fire(args) => commands::fire::run(&args),
         Command::Verify(args) => commands::verify::run(&args),

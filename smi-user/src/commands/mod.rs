@@ -3,6 +3,7 @@
 mod beside;
 pub mod doctor;
 pub mod fire;
+pub mod report;
 pub mod restore;
 pub mod run;
 pub mod top;

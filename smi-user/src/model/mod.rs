@@ -17,4 +17,4 @@ pub use snapshot::{
     CpuSnapshot, DetectorInfo, Gap, GapKind, GapStats, Interval, RecordCounts, SCHEMA_VERSION,
     SamplerCounts, Snapshot, StretchCounts, TracerCounts, WindowCounts, WindowRecord,
 };
-pub use summary::{Comparison, Difference, Period, Slot, Summary, Verdict};
+pub use summary::{Comparison, Difference, Period, PeriodSearch, Slot, Summary, Verdict};

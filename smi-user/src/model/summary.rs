@@ -40,6 +40,9 @@ pub struct Summary {
     pub gaps_left_out: u64,
     /// Fixed intervals at which gaps came, the surest first.
     pub periods: Vec<Period>,
+    /// Where fixed intervals were looked for; `None` where there were too few single gaps.
+    #[serde(default)]
+    pub periods_searched: Option<PeriodSearch>,
     /// How it stands against the hardlimit; `None` without one.
     pub verdict: Option<Verdict>,
     /// What the reader should know before trusting the rest: torn lines, missing parts, records dropped.
@@ -59,11 +62,25 @@ pub struct Slot {
     pub causes: Vec<CauseStats>,
 }
 
+/// Where fixed intervals were looked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeriodSearch {
+    /// The shortest interval tried.
+    pub shortest_ns: f64,
+    /// The longest.
+    pub longest_ns: f64,
+    /// Events looked at: single gaps, those of several CPUs at the same moment taken together.
+    pub events: u64,
+}
+
 /// A fixed interval at which gaps came.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Period {
     /// Which gaps: those of this cause, or all.
     pub cause: Option<Cause>,
+    /// Of them, only those longer than this.
+    #[serde(default)]
+    pub longer_than_ns: Option<u64>,
     /// From one gap to the next, in ns.
     pub interval_ns: f64,
     /// Half the width of the peak: how far the interval may be off, in ns.
@@ -119,6 +136,10 @@ pub struct Difference {
     pub ratio_range: Option<(f64, f64)>,
     /// Probability that rates without any difference come out at least this far apart; `None` where it cannot be told.
     pub rate_p_value: Option<f64>,
+    /// Whether the rates differ by more than chance: `rate_p_value` is below 0.01 after Holm's correction for all rows and
+    /// both questions. `None` where it cannot be told.
+    #[serde(default)]
+    pub rate_differs: Option<bool>,
     /// Median and 99th percentile of the durations in ns, before.
     pub p50_p99_before: Option<(f64, f64)>,
     /// The same after.
@@ -129,4 +150,7 @@ pub struct Difference {
     pub max_after: Option<u64>,
     /// Probability that durations without any difference come out at least this different; `None` where it cannot be told.
     pub duration_p_value: Option<f64>,
+    /// Whether the durations differ by more than chance, as `rate_differs`.
+    #[serde(default)]
+    pub durations_differ: Option<bool>,
 }

@@ -2,11 +2,14 @@
 
 mod bars;
 mod cost;
+mod differences;
 pub mod doctor;
 mod fire;
 mod ndjson;
 pub mod otlp;
 pub mod prometheus;
+mod sparkline;
+mod summary;
 mod text;
 pub mod tui;
 mod verify;
@@ -15,6 +18,7 @@ use bytes::Bytes;
 
 pub use fire::fire;
 pub use ndjson::Ndjson;
+pub use summary::summaries;
 pub use text::Text;
 pub use verify::verify;
 

@@ -8,15 +8,18 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{Report, bars, cost};
 use crate::{
     kernel::cpus::CpuList,
-    model::{CpuSnapshot, Gap, GapKind, Interval, Proof, SmiCounts, Snapshot},
+    model::{
+        Attribution, CauseStats, CpuSnapshot, DetectorInfo, Gap, GapKind, Interval, Proof,
+        SmiCounts, Snapshot,
+    },
     units::show_ns,
 };
 
 /// Longest gaps named in the summary.
-const LONGEST: usize = 5;
+pub(super) const LONGEST: usize = 5;
 
-const BOLD: &str = "\x1b[1m";
-const RED: &str = "\x1b[31m";
+pub(super) const BOLD: &str = "\x1b[1m";
+pub(super) const RED: &str = "\x1b[31m";
 const PLAIN: &str = "\x1b[0m";
 
 /// See the module.
@@ -47,7 +50,7 @@ impl Text {
         }
     }
 
-    fn paint(&self, colour: &str, text: &str) -> String {
+    pub(super) fn paint(&self, colour: &str, text: &str) -> String {
         if self.colour {
             format!("{colour}{text}{PLAIN}")
         } else {
@@ -61,7 +64,7 @@ impl Text {
             .to_string()
     }
 
-    fn heading(&self) -> String {
+    pub(super) fn heading(&self) -> String {
         let heading = format!(
             "{:>5} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}  {}",
             "cpu", "exposure", "gaps", "gaps/s", "min", "avg", "p50", "p99", "p99.9", "max", "last"
@@ -69,7 +72,7 @@ impl Text {
         self.paint(BOLD, &heading) + "\n"
     }
 
-    fn row(&self, name: &str, of: &Interval, last: &str) -> String {
+    pub(super) fn row(&self, name: &str, of: &Interval, last: &str) -> String {
         let time = |ns: Option<f64>| ns.map_or_else(|| "-".to_owned(), show_ns);
         let exact = |ns: Option<u64>| time(ns.map(|ns| ns as f64));
         let rate = of.rate().map_or_else(|| "-".to_owned(), show_rate);
@@ -95,11 +98,24 @@ impl Text {
         matches!((ns, self.hardlimit_ns), (Some(ns), Some(limit)) if ns > limit)
     }
 
-    fn last(&self, cpu: &CpuSnapshot) -> String {
+    pub(super) fn last(&self, cpu: &CpuSnapshot) -> String {
         match (cpu.gaps.last_ns, cpu.gaps.last_time) {
             (Some(ns), Some(time)) => format!("{} at {}", show_ns(ns as f64), self.clock(time)),
             _ => String::new(),
         }
+    }
+
+    /// A single gap in words.
+    pub(super) fn single(&self, gap: &Gap) -> String {
+        format!(
+            "{:>9} on CPU {} at {}, cause {}",
+            show_ns(gap.duration_ns as f64),
+            gap.cpu,
+            gap.end_time
+                .to_zoned(self.zone.clone())
+                .strftime("%F %T%.3f"),
+            gap.cause,
+        )
     }
 
     fn remember(&mut self, snapshot: &Snapshot) {
@@ -125,9 +141,9 @@ impl Text {
         if snapshot.cpus.len() > 1 {
             text += &self.row("all", &total, "");
         }
-        text += &sampling(snapshot);
-        text += &causes(snapshot);
-        text += &smis(snapshot);
+        text += &sampling(&snapshot.detector, &snapshot.cpus);
+        text += &causes(&snapshot.causes());
+        text += &smis(&snapshot.attribution, &snapshot.cpus);
         if total.count > 0 {
             text += "\nGaps by duration\n";
             for row in bars::rows(&total.histogram) {
@@ -137,18 +153,7 @@ impl Text {
         if !self.longest.is_empty() {
             text += "\nLongest gaps passed on one by one\n";
             for gap in &self.longest {
-                line(
-                    &mut text,
-                    &format!(
-                        "{:>9} on CPU {} at {}, cause {}",
-                        show_ns(gap.duration_ns as f64),
-                        gap.cpu,
-                        gap.end_time
-                            .to_zoned(self.zone.clone())
-                            .strftime("%F %T%.3f"),
-                        gap.cause,
-                    ),
-                );
+                line(&mut text, &self.single(gap));
             }
         }
         let limited = snapshot.sum(|cpu| cpu.records.limited);
@@ -288,8 +293,7 @@ fn proven(earlier: Option<&Snapshot>, snapshot: &Snapshot) -> Option<String> {
 }
 
 /// The gaps by what is proven of them.
-fn causes(snapshot: &Snapshot) -> String {
-    let causes = snapshot.causes();
+pub(super) fn causes(causes: &[CauseStats]) -> String {
     let mut text = String::new();
     if causes.is_empty() {
         return text;
@@ -299,7 +303,7 @@ fn causes(snapshot: &Snapshot) -> String {
         "gaps", "sum", "p50", "p99", "max"
     );
     line(&mut text, &heading);
-    for of in &causes {
+    for of in causes {
         let quantile = |q| {
             of.histogram
                 .quantile(q)
@@ -322,9 +326,9 @@ fn causes(snapshot: &Snapshot) -> String {
 }
 
 /// The SMIs counted, beside the gaps.
-fn smis(snapshot: &Snapshot) -> String {
+pub(super) fn smis(attribution: &Attribution, cpus: &[CpuSnapshot]) -> String {
     let mut text = String::new();
-    let Some(counter) = &snapshot.attribution.counter else {
+    let Some(counter) = &attribution.counter else {
         line(
             &mut text,
             "\nSMIs were not counted, so no gap is proven to be one",
@@ -333,7 +337,7 @@ fn smis(snapshot: &Snapshot) -> String {
     };
     line(&mut text, &format!("\nSMIs counted: {}", counter.source));
     let mut alike: BTreeMap<Option<SmiCounts>, Vec<u32>> = BTreeMap::new();
-    for cpu in &snapshot.cpus {
+    for cpu in cpus {
         alike.entry(cpu.smis).or_default().push(cpu.cpu);
     }
     for (smis, cpus) in &alike {
@@ -361,7 +365,7 @@ fn smis(snapshot: &Snapshot) -> String {
             "  the CPUs' counts must not be added up, since one SMI can stop and count on several",
         );
     }
-    if snapshot.attribution.smi == Proof::Interval {
+    if attribution.smi == Proof::Interval {
         line(
             &mut text,
             "  attribution = interval: they were not compared with single gaps",
@@ -379,57 +383,57 @@ fn list(cpus: &[u32]) -> CpuList {
 }
 
 /// How the sampling went, and what the numbers stand for.
-fn sampling(snapshot: &Snapshot) -> String {
+pub(super) fn sampling(detector: &DetectorInfo, cpus: &[CpuSnapshot]) -> String {
     let mut text = String::new();
-    let total = snapshot.total();
+    let sum = |of: fn(&CpuSnapshot) -> u64| cpus.iter().map(of).sum::<u64>();
     line(
         &mut text,
         &format!(
             "\nwindows: {} scheduled, {} run, {} skipped; stretches: {} run, {} skipped",
-            snapshot.sum(|cpu| cpu.windows.scheduled),
-            snapshot.sum(|cpu| cpu.windows.run),
-            snapshot.sum(|cpu| cpu.windows.skipped),
-            snapshot.sum(|cpu| cpu.stretches.run),
-            snapshot.sum(|cpu| cpu.stretches.skipped),
+            sum(|cpu| cpu.windows.scheduled),
+            sum(|cpu| cpu.windows.run),
+            sum(|cpu| cpu.windows.skipped),
+            sum(|cpu| cpu.stretches.run),
+            sum(|cpu| cpu.stretches.skipped),
         ),
     );
-    let steps = snapshot.sum(|cpu| cpu.stretches.steps);
+    let steps = sum(|cpu| cpu.stretches.steps);
     if steps > 0 {
         line(
             &mut text,
             &format!(
                 "{:.1} ns a step; noise floor before the start {}",
-                total.exposure_ns as f64 / steps as f64,
-                show_ns(snapshot.detector.noise_floor_ns as f64),
+                sum(|cpu| cpu.exposure_ns) as f64 / steps as f64,
+                show_ns(detector.noise_floor_ns as f64),
             ),
         );
     }
-    if snapshot.detector.gap_kind == GapKind::WindowMax {
+    if detector.gap_kind == GapKind::WindowMax {
         line(
             &mut text,
             &format!(
                 "each gap is the longest of its window, whatever else was in it: {} windows had one, with {} steps \
                      above the threshold in all",
-                total.count,
-                snapshot.sum(|cpu| cpu.tracer.steps_over),
+                sum(|cpu| cpu.gaps.count),
+                sum(|cpu| cpu.tracer.steps_over),
             ),
         );
     }
-    let nmis = snapshot.sum(|cpu| cpu.tracer.nmi_count);
+    let nmis = sum(|cpu| cpu.tracer.nmi_count);
     if nmis > 0 {
         line(
             &mut text,
             &format!(
                 "the tracer saw {nmis} NMIs{}, which took {}",
-                match snapshot.detector.gap_kind {
+                match detector.gap_kind {
                     GapKind::Gap => "",
                     GapKind::WindowMax => " in those windows",
                 },
-                show_ns(snapshot.sum(|cpu| cpu.tracer.nmi_ns) as f64)
+                show_ns(sum(|cpu| cpu.tracer.nmi_ns) as f64)
             ),
         );
     }
-    let went_back = snapshot.sum(|cpu| cpu.stretches.clock_went_back);
+    let went_back = sum(|cpu| cpu.stretches.clock_went_back);
     if went_back > 0 {
         line(
             &mut text,
@@ -440,7 +444,7 @@ fn sampling(snapshot: &Snapshot) -> String {
 }
 
 /// Gaps per second with at least two significant digits.
-fn show_rate(rate: f64) -> String {
+pub(super) fn show_rate(rate: f64) -> String {
     if rate >= 100.0 || rate == 0.0 {
         format!("{rate:.0}")
     } else if rate >= 1.0 {
@@ -450,7 +454,7 @@ fn show_rate(rate: f64) -> String {
     }
 }
 
-fn line(text: &mut String, line: &str) {
+pub(super) fn line(text: &mut String, line: &str) {
     // Writing to a string cannot fail.
     let _written = writeln!(text, "{line}");
 }

@@ -1,0 +1,18 @@
+//! What recordings say: plain computation on the lines of recordings, without a look at where they came from.
+//!
+//! Lines go in one by one and are not kept: memory does not grow with the length of a recording.
+
+mod compare;
+mod events;
+mod kept;
+mod notes;
+mod periods;
+mod statistics;
+mod summarise;
+#[cfg(test)]
+mod synthetic;
+mod timeline;
+mod totals;
+
+pub use compare::compare;
+pub use summarise::{Summariser, SummaryError};

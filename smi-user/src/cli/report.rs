@@ -1,0 +1,36 @@
+//! The options of `smilat report`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+
+use super::gap_time;
+
+/// Options of `smilat report`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  smilat run --format ndjson --output night.ndjson --duration 8h
+  smilat report night.ndjson                         what it says, in a terminal
+  smilat report night.ndjson --hardlimit 50us        exit status 1 if any gap exceeded 50 us
+  smilat report before.ndjson after.ndjson           side by side, and whether they differ by more than chance
+  smilat report night.ndjson --json | jq '.summaries[].periods'")]
+pub struct ReportArgs {
+    /// Recordings: what `smilat run --record` or `--format ndjson` wrote, as it is or compressed by gzip
+    ///
+    /// The parts of one run (of --record, rotated) are put together, in whatever order they are named. Each other file is
+    /// a recording of its own; the first is what the others are compared with.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// Print tables for a terminal: what happens without any of these options, too
+    #[arg(long, conflicts_with = "json")]
+    pub text: bool,
+
+    /// Print one JSON object: summaries and comparisons; docs/report.md explains the fields
+    #[arg(long)]
+    pub json: bool,
+
+    /// Exit with status 1 if a gap was longer than this [default: the --hardlimit of the run]
+    #[arg(long, value_name = "TIME", value_parser = gap_time)]
+    pub hardlimit: Option<Duration>,
+}
