@@ -4,6 +4,7 @@ mod bars;
 mod cost;
 pub mod doctor;
 mod fire;
+mod html;
 mod ndjson;
 mod text;
 mod verify;
@@ -11,6 +12,7 @@ mod verify;
 use bytes::Bytes;
 
 pub use fire::fire;
+pub use html::html;
 pub use ndjson::Ndjson;
 pub use text::Text;
 pub use verify::verify;
