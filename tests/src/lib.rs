@@ -1,7 +1,9 @@
 //! What the tests share. They are run as root by `cargo xtask test host`, which names the binary and the test object in
 //! the environment.
 
+pub mod browser;
 pub mod cost;
+pub mod day;
 pub mod guest;
 pub mod idle;
 pub mod recorded;
