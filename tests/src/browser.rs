@@ -1,4 +1,4 @@
-//! A headless Chromium, spoken to by its DevTools protocol over a pair of pipes: one JSON object after the other, each
+//! A headless Chromium, spoken to by its debugging protocol over a pair of pipes: one JSON object after the other, each
 //! ended by a zero byte (`--remote-debugging-pipe`). See <https://chromedevtools.github.io/devtools-protocol/>.
 
 use std::{

@@ -18,8 +18,8 @@ const SECOND: u64 = 1_000_000_000;
 const DAY: u64 = 86_400;
 /// Slots of the time line.
 const SLOTS: u64 = 720;
-/// Single gaps that a summary keeps.
-const KEPT: usize = 20_000;
+/// Single gaps of a slot that a summary keeps.
+const KEPT: usize = 28;
 const HARDLIMIT_NS: u64 = 1_000_000;
 
 /// A generator of numbers that are the same each time (xorshift64*).
@@ -140,10 +140,14 @@ pub fn day(name: &str, cpus: u32, seed: u64) -> Summary {
         .iter()
         .filter(|gap| gap.duration_ns > HARDLIMIT_NS)
         .count() as u64;
-    kept.sort_by_key(|gap| std::cmp::Reverse(gap.duration_ns));
-    let gaps_left_out = kept.len().saturating_sub(KEPT) as u64;
-    kept.truncate(KEPT);
+    let counted = kept.len();
+    kept.sort_by_key(|gap| (slot_of(gap), std::cmp::Reverse(gap.duration_ns)));
+    kept = kept
+        .chunk_by(|a, b| slot_of(a) == slot_of(b))
+        .flat_map(|slot| slot.iter().take(KEPT).copied())
+        .collect();
     kept.sort_by_key(|gap| gap.end_time);
+    let gaps_left_out = (counted - kept.len()) as u64;
     let mut all = total.interval.clone();
     all.exposure_ns = exposure_ns;
     Summary {

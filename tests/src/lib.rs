@@ -7,6 +7,7 @@ pub mod day;
 pub mod guest;
 pub mod idle;
 pub mod recorded;
+pub mod replay;
 
 use std::{
     env, fs,

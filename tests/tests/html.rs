@@ -215,8 +215,13 @@ fn of_interval(of: &Interval, figure: &str) -> Option<Value> {
 }
 
 fn quantile(figure: &str) -> Option<f64> {
-    let percent: f64 = figure.strip_prefix('p')?.parse().ok()?;
-    Some(percent / 100.0)
+    match figure {
+        "p50" => Some(0.5),
+        "p90" => Some(0.9),
+        "p99" => Some(0.99),
+        "p99.9" => Some(0.999),
+        _ => None,
+    }
 }
 
 fn range(text: &str) -> Option<Range<usize>> {

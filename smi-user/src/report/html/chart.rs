@@ -60,6 +60,15 @@ pub(super) fn table(name: &str, head: &Markup, body: &Markup) -> Markup {
     }
 }
 
+/// Headings of columns of words.
+pub(super) fn word_heads(names: &[&str]) -> Markup {
+    html! {
+        @for name in names {
+            th.words scope="col" { (name) }
+        }
+    }
+}
+
 /// Headings of columns; those after the first stand over numbers.
 pub(super) fn heads(names: &[&str]) -> Markup {
     html! {

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::{
-    chart::{heads, table},
+    chart::{heads, table, word_heads},
     figures::{Place, about_ns, ns, or_none, plain, probability, rate},
 };
 use crate::model::{Comparison, Difference};
@@ -21,17 +21,19 @@ pub(super) fn comparison(of: &Comparison, index: usize) -> Markup {
                 ul { @for remark in &of.remarks { li { (remark) } } }
             }
         }
-        (table("How often gaps came", &heads(&[
-            "gaps", "gaps/s before", "gaps/s after", "ratio", "95 % range of the ratio", "probability", "difference",
-        ]), &html! {
+        (table("How often gaps came", &html! {
+            (heads(&["gaps", "gaps/s before", "gaps/s after", "ratio", "95 % range of the ratio", "probability"]))
+            (word_heads(&["difference"]))
+        }, &html! {
             @for (row, difference) in of.rows.iter().enumerate() {
                 (how_often(difference, &place.at("rows").at(row)))
             }
         }))
-        (table("How long gaps were", &heads(&[
-            "gaps", "p50 before", "p50 after", "p99 before", "p99 after", "longest before", "longest after",
-            "probability", "difference",
-        ]), &html! {
+        (table("How long gaps were", &html! {
+            (heads(&["gaps", "p50 before", "p50 after", "p99 before", "p99 after", "longest before", "longest after"]))
+            (heads(&["probability"]))
+            (word_heads(&["difference"]))
+        }, &html! {
             @for (row, difference) in of.rows.iter().enumerate() {
                 (how_long(difference, &place.at("rows").at(row)))
             }
@@ -60,7 +62,7 @@ fn how_often(of: &Difference, here: &Place) -> Markup {
                 }))
             }
             td { (or_none(of.rate_p_value, |p| probability(&here.at("rate_p_value"), p))) }
-            td { (judged(of.rate_p_value, direction(of.rate_before, of.rate_after, ["fewer", "more"]))) }
+            td.verdict-words { (judged(of.rate_p_value, direction(of.rate_before, of.rate_after, ["fewer", "more"]))) }
         }
     }
 }
@@ -83,7 +85,7 @@ fn how_long(of: &Difference, here: &Place) -> Markup {
             td { (or_none(of.max_before, |value| ns(&here.at("max_before"), value))) }
             td { (or_none(of.max_after, |value| ns(&here.at("max_after"), value))) }
             td { (or_none(of.duration_p_value, |p| probability(&here.at("duration_p_value"), p))) }
-            td {
+            td.verdict-words {
                 (judged(of.duration_p_value, direction(
                     p50(of.p50_p99_before), p50(of.p50_p99_after), ["shorter", "longer"],
                 )))

@@ -142,7 +142,8 @@ fn show_share(share: f64) -> String {
     match percent {
         0.0 => "0 %".to_owned(),
         p if p >= 99.95 || p >= 10.0 && (p - p.round()).abs() < 0.05 => format!("{p:.0} %"),
-        p if p >= 0.1 => format!("{p:.1} %"),
+        p if p >= 1.0 => format!("{p:.1} %"),
+        p if p >= 0.1 => format!("{p:.2} %"),
         p if p >= 0.001 => format!("{p:.3} %"),
         _ => "< 0.001 %".to_owned(),
     }

@@ -32,7 +32,7 @@ pub(super) fn heatmap(summary: &Summary, place: &Place, id: &str) -> Markup {
         title: "Gaps over time and duration",
         gist: gist(summary, &all),
         caption: html! {
-            "Darker (in dark mode: brighter) is more gaps in a piece of time"
+            span.in-light { "Darker" } span.in-dark { "Brighter" } " is more gaps in a piece of time"
             @if let Some(column) = all.first() {
                 ", " (show_span(length_ns(column))) " in a wide window"
             }
@@ -42,7 +42,7 @@ pub(super) fn heatmap(summary: &Summary, place: &Place, id: &str) -> Markup {
         table_title: "Gaps over time and duration as a table",
         table: numbers(summary, place),
     }
-    .render(Frame::both(250.0, 24.0), |frame| draw(summary, frame))
+    .render(Frame::both(270.0, 24.0), |frame| draw(summary, frame))
 }
 
 fn most_columns(frame: &Frame) -> usize {
@@ -122,11 +122,9 @@ impl Levels {
     /// Class of a level: the colours in use are spread over all there are.
     fn class(&self, level: usize) -> String {
         let last = self.0.len().saturating_sub(1);
-        let colour = if last == 0 {
-            COLOURS / 2
-        } else {
-            level * (COLOURS - 1) / last
-        };
+        let colour = (level * (COLOURS - 1))
+            .checked_div(last)
+            .unwrap_or(COLOURS / 2);
         format!("h{colour}")
     }
 

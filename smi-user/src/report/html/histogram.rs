@@ -29,7 +29,7 @@ const LINE: f64 = 15.0;
 /// The chart.
 pub(super) fn histogram(summary: &Summary, place: &Place, id: &str) -> Markup {
     let frames = Frame::both(300.0, 24.0).map(|mut frame| {
-        frame.keep_right(if frame.is_narrow() { 88.0 } else { 110.0 });
+        frame.keep_right(if frame.is_narrow() { 104.0 } else { 112.0 });
         let (_, scale) = bars_and_scale(summary, &frame);
         let lines = marks(summary, &scale).iter().map(|mark| mark.line).max();
         let room = lines.map_or(0.0, |lines| (lines as f64 + 1.0) * LINE);
@@ -175,7 +175,7 @@ fn marks(summary: &Summary, scale: &Log) -> Vec<Mark> {
     }
     // From the right: words reach to the right of their line, and no line may cross words.
     for index in (0..marks.len()).rev() {
-        let end = marks[index].at + 8.0 + marks[index].words.chars().count() as f64 * 6.8;
+        let end = marks[index].at + 8.0 + marks[index].words.chars().count() as f64 * 7.6;
         let covered = marks[index + 1..].iter().filter(|other| other.at < end);
         marks[index].line = covered.map(|other| other.line + 1).max().unwrap_or(0);
     }

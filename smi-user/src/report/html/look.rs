@@ -93,11 +93,10 @@ impl Shape {
         let (left, up, rest) = match self {
             Self::Dot => (0.0, 0.0, "h0"),
             Self::TriangleUp => (0.0, 4.0, "l4 7h-8z"),
-            Self::Square => (3.0, 3.0, "h6v6h-6z"),
+            Self::Square | Self::HollowSquare => (3.0, 3.0, "h6v6h-6z"),
             Self::Diamond => (0.0, 4.5, "l4 4.5l-4 4.5l-4-4.5z"),
             Self::Cross => (2.5, 2.5, "l5 5m0-5l-5 5"),
             Self::TriangleDown => (0.0, -4.0, "l4-7h-8z"),
-            Self::HollowSquare => (3.0, 3.0, "h6v6h-6z"),
             Self::Plus => (4.0, 0.0, "h8m-4-4v8"),
         };
         // Writing to a string cannot fail.
@@ -162,16 +161,16 @@ pub(super) fn patterns() -> Markup {
     }
 }
 
-/// Lines over the filling, by the bits of [`smi_common::cause`].
+/// Lines over the filling, by the bits of [`smi_common::cause`]: of several causes, the lines of each.
 const HATCHINGS: [&str; SETS] = [
     "",
     "M0 6L6 0",
-    "M0 3h6",
-    "M0 6L6 0M0 0L6 6",
-    "M3 0v6",
     "M0 0L6 6",
-    "M0 3h6M3 0v6",
-    "M0 1.5h6M0 4.5h6",
+    "M0 6L6 0M0 0L6 6",
+    "M0 3h6",
+    "M0 6L6 0M0 3h6",
+    "M0 0L6 6M0 3h6",
+    "M0 6L6 0M0 0L6 6M0 3h6",
 ];
 
 #[cfg(test)]

@@ -119,6 +119,7 @@ pub(super) fn end(slot: &Slot) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::show_ns;
 
     #[test]
     fn octaves_hold_every_bucket_once() {
@@ -138,11 +139,16 @@ mod tests {
 
     #[test]
     fn octaves_are_bounded_by_powers_of_two_of_a_second() {
-        assert_eq!(
-            Octave::of_ns(700_000_000).bounds_ns(),
-            (500_000_000.0, 1_000_000_000.0)
-        );
-        assert_eq!(Octave::of_ns(1).bounds_ns().1, 59.0);
-        assert_eq!(Octave::of_ns(u64::MAX).bounds_ns().0, 16e9);
+        for (ns, low, high) in [
+            (700_000_000, "500 ms", "1.00 s"),
+            (1, "30 ns", "59 ns"),
+            (u64::MAX, "16.0 s", "32.0 s"),
+        ] {
+            let bounds = Octave::of_ns(ns).bounds_ns();
+            assert_eq!(
+                (show_ns(bounds.0), show_ns(bounds.1)),
+                (low.into(), high.into())
+            );
+        }
     }
 }

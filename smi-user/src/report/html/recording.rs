@@ -29,6 +29,7 @@ pub(super) fn recording(summary: &Summary, index: usize) -> Markup {
             (remarks(summary, &place))
             h3 { "Gaps over time" }
             (timeline(summary, &place, &id))
+            h3 { "Gaps over time and duration" }
             (heatmap(summary, &place, &id))
             h3 { "Gaps by duration" }
             (histogram(summary, &place, &id))

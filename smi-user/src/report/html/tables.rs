@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::{
-    chart::{heads, table},
+    chart::{heads, table, word_heads},
     figures::{Place, about_ns, count, ns, or_none, rate, share, span, time},
     histogram::QUANTILES,
     look::{look, symbol},
@@ -43,9 +43,10 @@ pub(super) fn causes(summary: &Summary, place: &Place) -> Markup {
         @if summary.causes.is_empty() {
             p { "There are no gaps." }
         } @else {
-            (table("Gaps by cause", &heads(&[
-                "cause", "gaps", "share", "gaps/s", "time lost", "p50", "p90", "p99", "longest", "meaning",
-            ]), &body))
+            (table("Gaps by cause", &html! {
+                (heads(&["cause", "gaps", "share", "gaps/s", "time lost", "p50", "p90", "p99", "longest"]))
+                (word_heads(&["meaning"]))
+            }, &body))
         }
     }
 }
@@ -111,18 +112,20 @@ pub(super) fn longest_gaps(summary: &Summary, place: &Place) -> Markup {
                 th scope="row" { (ns(&here.at("duration_ns"), gap.duration_ns)) }
                 td { (time(&here.at("end_time"), gap.end_time)) }
                 td { (count(&here.at("cpu"), gap.cpu.into())) }
-                td { (symbol(gap.cause)) (gap.cause) }
+                td.cause { (symbol(gap.cause)) (gap.cause) }
                 td { (count(&here.at("smis"), gap.smis)) }
                 td { (ns(&here.at("steal_ns"), gap.steal_ns)) }
                 @if let Some(limit) = limit {
-                    td { @if gap.duration_ns > limit { span.over { "✗ exceeded" } } @else { "kept" } }
+                    td.judged { @if gap.duration_ns > limit { span.over { "✗ exceeded" } } @else { "kept" } }
                 }
             }
         }
     };
     let head = html! {
-        (heads(&["duration", "ended (UTC)", "CPU", "cause", "SMIs", "steal"]))
-        @if limit.is_some() { (heads(&["hardlimit"])) }
+        (heads(&["duration", "ended (UTC)", "CPU"]))
+        (word_heads(&["cause"]))
+        (heads(&["SMIs", "steal"]))
+        @if limit.is_some() { (word_heads(&["hardlimit"])) }
     };
     html! {
         @if summary.gaps.is_empty() {

@@ -90,7 +90,7 @@ fn caption(summary: &Summary, place: &Place) -> Markup {
         "Each mark is one gap, at the time it ended. "
         @if is_partial(summary) {
             (show_count(summary.gaps.len() as u64)) " of " (count(&place.at("total/count"), summary.total.count))
-            " gaps are drawn; the shaded line is the longest of each slot, drawn or not. "
+            " gaps are drawn; the shaded area reaches up to the longest of each piece of time, drawn or not. "
         }
         "Times are UTC, durations on a logarithmic scale."
     }
