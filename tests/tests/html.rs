@@ -184,7 +184,9 @@ fn expected(shown: &Shown, at: &str) -> Option<Value> {
                 return Some(json!(of.map(|of| of.count).sum::<u64>()));
             }
             let mut all = Interval::default();
-            slots.iter().for_each(|slot| all.add(&slot.counts));
+            for slot in slots {
+                all.add(&slot.counts);
+            }
             of_interval(&all, figure)
         }
         Some(_) => None,

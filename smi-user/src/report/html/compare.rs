@@ -17,7 +17,7 @@ pub(super) fn comparison(of: &Comparison, index: usize) -> Markup {
     html! {
         h3 { "From " (of.before) " to " (of.after) }
         @if !of.remarks.is_empty() {
-            aside.remarks aria-label="Remarks on the comparison" {
+            div.remarks role="note" aria-label="Remarks on the comparison" {
                 ul { @for remark in &of.remarks { li { (remark) } } }
             }
         }

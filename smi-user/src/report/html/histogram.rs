@@ -107,13 +107,19 @@ fn edges(buckets: &Range<usize>) -> (f64, f64) {
     (low, high.unwrap_or(low * width))
 }
 
+/// The hardlimit, if it can be drawn on a logarithmic scale.
+fn hardlimit(summary: &Summary) -> Option<f64> {
+    let verdict = summary.verdict.as_ref()?;
+    (verdict.hardlimit_ns > 0).then_some(verdict.hardlimit_ns as f64)
+}
+
 fn bars_and_scale(summary: &Summary, frame: &Frame) -> (Vec<Range<usize>>, Log) {
     let counts = summary.total.histogram.counts();
     let first = counts.iter().position(|count| *count > 0);
     let last = counts.iter().rposition(|count| *count > 0);
-    let limit = summary.verdict.as_ref().map(|of| of.hardlimit_ns as f64);
+    let limit = hardlimit(summary);
     let (Some(first), Some(last)) = (first, last) else {
-        let low = summary.detector.threshold_ns as f64;
+        let low = summary.detector.threshold_ns.max(1) as f64;
         let high = limit.unwrap_or(0.0).max(low * 100.0);
         return (Vec::new(), Log::new(low, high, frame.left(), frame.right()));
     };
@@ -151,9 +157,7 @@ fn marks(summary: &Summary, scale: &Log) -> Vec<Mark> {
         at.extend(total.quantile_ns(q).map(|ns| (name, "quantile", ns)));
     }
     at.extend(total.max_ns.map(|ns| ("max", "quantile", ns as f64)));
-    if let Some(verdict) = &summary.verdict {
-        at.push(("hardlimit", "hardlimit", verdict.hardlimit_ns as f64));
-    }
+    at.extend(hardlimit(summary).map(|ns| ("hardlimit", "hardlimit", ns)));
     at.sort_by(|a, b| a.2.total_cmp(&b.2));
     let mut marks: Vec<Mark> = Vec::new();
     let mut names: Vec<&str> = Vec::new();

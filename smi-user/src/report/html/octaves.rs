@@ -111,7 +111,7 @@ pub(super) fn columns(timeline: &[Slot], most: usize) -> Vec<Column> {
 }
 
 /// When a slot ended.
-pub(super) fn end(slot: &Slot) -> Timestamp {
+fn end(slot: &Slot) -> Timestamp {
     let length = SignedDuration::from_nanos(slot.length_ns.cast_signed());
     slot.began.checked_add(length).unwrap_or(slot.began)
 }

@@ -154,7 +154,7 @@ fn remarks(summary: &Summary, place: &Place) -> Markup {
         || caveats.clone().next().is_some();
     html! {
         @if any {
-            aside.remarks aria-label="Remarks" {
+            div.remarks role="note" aria-label="Remarks" {
                 h3 { "What to know before trusting this" }
                 ul {
                     @for remark in &summary.remarks { li { (remark) } }

@@ -257,6 +257,28 @@ fn a_kept_limit_is_said_in_words() {
 }
 
 #[test]
+fn limits_of_nothing_do_not_upset_the_scales() {
+    let mut summary = summary();
+    summary.detector.threshold_ns = 0;
+    summary.verdict = Some(Verdict {
+        hardlimit_ns: 0,
+        max_ns: None,
+        exceeded: false,
+        over: 0,
+        worst: None,
+    });
+    for gaps in 0..2 {
+        let page = page(&summary);
+        assert!(
+            !page.contains("NaN") && !page.contains("inf"),
+            "{gaps} gaps"
+        );
+        assert!(page.len() < 60_000, "{} bytes", page.len());
+        add(&mut summary, 1, 20_000, Cause::of_bits(0));
+    }
+}
+
+#[test]
 fn every_cause_has_its_marks_and_its_legend() {
     let mut summary = summary();
     for bits in 0..SETS as u64 {

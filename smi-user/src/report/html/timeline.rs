@@ -9,7 +9,7 @@ use super::{
     chart::{Chart, heads, table},
     figures::{Place, count, or_none, rate, show_count, show_time, span, time},
     look::{look, order, symbol},
-    octaves::{Column, columns, durations, end},
+    octaves::{Column, columns, durations},
 };
 use crate::{
     model::{Gap, Summary},
@@ -18,6 +18,9 @@ use crate::{
 
 /// Marks that say what they are when they are pointed at: the longest gaps.
 const TOLD: usize = 250;
+
+/// Pieces of time that are told apart in a wide chart: about one for each pixel.
+const COLUMNS: usize = 900;
 
 /// Rows of the table at the most.
 const ROWS: usize = 48;
@@ -160,15 +163,15 @@ pub(super) fn longest(gaps: &[Gap], most: usize) -> Vec<&Gap> {
 
 /// Where nothing was sampled.
 pub(super) fn unwatched(summary: &Summary, frame: &Frame, clock: &Clock) -> Markup {
+    let columns = columns(&summary.timeline, COLUMNS);
+    let is_dark = |column: &Column| column.counts.exposure_ns == 0;
     let mut path = String::new();
-    let dark = |slot: &&crate::model::Slot| slot.counts.exposure_ns == 0;
-    for slots in summary
-        .timeline
-        .chunk_by(|a, b| dark(&a) == dark(&b))
-        .filter(|slots| slots.iter().all(|slot| dark(&slot)))
-    {
-        if let (Some(first), Some(last)) = (slots.first(), slots.last()) {
-            let (from, to) = (clock.at(first.began), clock.at(end(last)));
+    for columns in columns.chunk_by(|a, b| is_dark(a) == is_dark(b)) {
+        let (Some(first), Some(last)) = (columns.first(), columns.last()) else {
+            continue;
+        };
+        if is_dark(first) {
+            let (from, to) = (clock.at(first.began), clock.at(last.ended));
             let _written = write!(
                 path,
                 "M{} {}H{}V{}H{}z",
@@ -189,7 +192,11 @@ pub(super) fn unwatched(summary: &Summary, frame: &Frame, clock: &Clock) -> Mark
 
 /// The area below the longest gap of each slot.
 fn envelope(summary: &Summary, frame: &Frame, clock: &Clock, scale: &Log) -> String {
-    let most = if frame.is_narrow() { 300 } else { 900 };
+    let most = if frame.is_narrow() {
+        COLUMNS / 3
+    } else {
+        COLUMNS
+    };
     let mut path = format!("M{} {}", short(frame.left()), short(frame.bottom()));
     for column in columns(&summary.timeline, most) {
         let y = column
