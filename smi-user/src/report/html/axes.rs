@@ -145,6 +145,14 @@ impl Log {
         self.ticks(room, show_round_ns)
     }
 
+    /// Along a scale of counts a second.
+    pub(super) fn rate_ticks(&self, room: f64) -> Vec<Tick> {
+        self.ticks(room, show_round)
+            .into_iter()
+            .filter(|tick| !tick.label.is_empty())
+            .collect()
+    }
+
     /// Along a scale of counts.
     pub(super) fn count_ticks(&self, room: f64) -> Vec<Tick> {
         self.ticks(room, |count| show_count(count.round() as u64))
@@ -167,6 +175,19 @@ fn show_round_ns(ns: f64) -> String {
         format!("{value:.0} {unit}")
     } else {
         show_ns(ns)
+    }
+}
+
+/// A round number without the decimals it does not need.
+fn show_round(value: f64) -> String {
+    if value >= 1.0 {
+        return show_count(value.round() as u64);
+    }
+    let decimals = (-value.log10()).ceil().max(0.0) as usize;
+    if decimals > 4 {
+        format!("{value:.0e}")
+    } else {
+        format!("{value:.decimals$}")
     }
 }
 

@@ -123,6 +123,10 @@ pub(super) fn show_count(count: u64) -> String {
 
 /// Three digits that count, more where the whole part has more.
 pub(super) fn show_rate(rate: f64) -> String {
+    if !rate.is_finite() {
+        // The upper end of a range may be open.
+        return if rate > 0.0 { "∞" } else { "–" }.to_owned();
+    }
     if rate == 0.0 {
         return "0".to_owned();
     }
@@ -198,6 +202,8 @@ mod tests {
             (1.0, "1.00"),
             (12.34, "12.3"),
             (12_345.6, "12\u{202f}346"),
+            (f64::INFINITY, "∞"),
+            (f64::NAN, "–"),
         ] {
             assert_eq!(show_rate(rate), shown);
         }

@@ -179,7 +179,7 @@ fn marks(summary: &Summary, scale: &Log) -> Vec<Mark> {
     }
     // From the right: words reach to the right of their line, and no line may cross words.
     for index in (0..marks.len()).rev() {
-        let end = marks[index].at + 8.0 + marks[index].words.chars().count() as f64 * 7.6;
+        let end = marks[index].at + 8.0 + marks[index].words.chars().count() as f64 * 8.0;
         let covered = marks[index + 1..].iter().filter(|other| other.at < end);
         marks[index].line = covered.map(|other| other.line + 1).max().unwrap_or(0);
     }

@@ -1,6 +1,7 @@
 //! Recordings as one HTML page that needs nothing else: no network, no scripts.
 
 mod axes;
+mod beside;
 mod chart;
 mod compare;
 mod figures;
@@ -100,6 +101,7 @@ fn content(summaries: &[Summary], comparisons: &[Comparison]) -> Markup {
             section #side-by-side aria-labelledby="side-by-side-name" {
                 h2 #side-by-side-name { "Side by side" }
                 (recording::side_by_side(summaries))
+                (beside::beside(summaries))
                 @for (index, of) in comparisons.iter().enumerate() {
                     (compare::comparison(of, index))
                 }
