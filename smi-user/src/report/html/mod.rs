@@ -101,7 +101,10 @@ fn content(summaries: &[Summary], comparisons: &[Comparison]) -> Markup {
             section #side-by-side aria-labelledby="side-by-side-name" {
                 h2 #side-by-side-name { "Side by side" }
                 (recording::side_by_side(summaries))
-                (beside::beside(summaries))
+                @if beside::is_possible(summaries) {
+                    h3 { "How often gaps of at least a duration came" }
+                    (beside::beside(summaries))
+                }
                 @for (index, of) in comparisons.iter().enumerate() {
                     (compare::comparison(of, index))
                 }

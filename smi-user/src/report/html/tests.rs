@@ -148,6 +148,13 @@ fn marks(page: &str, cause: &str) -> usize {
         .map_or(0, |(path, _)| path.matches('M').count())
 }
 
+fn each_id_is_unique(page: &str) {
+    for id in page.split(" id=\"").skip(1) {
+        let id = id.split('"').next().expect("an id");
+        assert_eq!(count(page, &format!(" id=\"{id}\"")), 1, "{id}");
+    }
+}
+
 #[test]
 fn the_page_is_whole_and_asks_for_nothing() {
     let page = page(&summary());
@@ -157,10 +164,7 @@ fn the_page_is_whole_and_asks_for_nothing() {
     assert!(!page.contains("http://") && !page.contains("https://"));
     assert_eq!(count(&page, "<h1"), 1);
     assert_eq!(count(&page, "<svg"), count(&page, "</svg>"));
-    for id in page.split(" id=\"").skip(1) {
-        let id = id.split('"').next().expect("an id");
-        assert_eq!(count(&page, &format!(" id=\"{id}\"")), 1, "{id}");
-    }
+    each_id_is_unique(&page);
     assert!(!page.contains("NaN") && !page.contains("inf\""));
 }
 
@@ -374,8 +378,19 @@ fn several_recordings_stand_side_by_side() {
     ] {
         assert!(page.contains(told), "{told}");
     }
-    for id in page.split(" id=\"").skip(1) {
-        let id = id.split('"').next().expect("an id");
-        assert_eq!(count(&page, &format!(" id=\"{id}\"")), 1, "{id}");
+    each_id_is_unique(&page);
+}
+
+#[test]
+fn recordings_without_gaps_or_exposure_stand_side_by_side_too() {
+    let quiet = summary();
+    let mut dark = summary();
+    add(&mut dark, 5, 20_000, Cause::of_bits(0));
+    dark.total.exposure_ns = 0;
+    for pair in [[quiet.clone(), dark.clone()], [quiet.clone(), quiet]] {
+        let page = html(&pair, &[]);
+        assert!(!page.contains("NaN") && !page.contains("inf"));
+        assert!(!page.contains("How often gaps of at least"));
     }
+    assert!(html(&[], &[]).contains("0 recordings"));
 }

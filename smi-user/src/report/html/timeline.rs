@@ -222,7 +222,7 @@ fn limits(summary: &Summary, frame: &Frame, scale: &Log) -> Markup {
         let y = scale.at(ns as f64);
         html! {
             line class=(format!("limit {class}")) x1=(frame.left()) x2=(frame.right()) y1=(short(y)) y2=(short(y)) {}
-            text.limit-name.end x=(frame.right() - 4.0) y=(short(y - 5.0)) {
+            text class=(format!("limit-name end {class}-name")) x=(frame.right() - 4.0) y=(short(y - 5.0)) {
                 (name) " " (show_ns(ns as f64))
             }
         }
