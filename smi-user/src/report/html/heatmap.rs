@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use maud::{Markup, html};
 
 use super::{
-    axes::{Clock, Frame, Log, left_axis, short, time_axis},
+    axes::{Frame, Log, left_axis, short},
     chart::{Chart, table},
+    clock::{Clock, time_axis},
     figures::{Place, count, show_count, show_span, show_time, time},
     octaves::{Column, Octave, columns, durations},
     timeline::unwatched,

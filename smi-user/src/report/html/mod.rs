@@ -3,6 +3,7 @@
 mod axes;
 mod beside;
 mod chart;
+mod clock;
 mod compare;
 mod figures;
 mod heatmap;

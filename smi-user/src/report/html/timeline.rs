@@ -5,8 +5,9 @@ use std::{cmp::Reverse, fmt::Write as _};
 use maud::{Markup, html};
 
 use super::{
-    axes::{Clock, Frame, Log, left_axis, short, time_axis},
+    axes::{Frame, Log, left_axis, short},
     chart::{Chart, heads, table},
+    clock::{Clock, time_axis},
     figures::{Place, count, or_none, rate, show_count, show_time, span, time},
     look::{look, order, symbol},
     octaves::{Column, columns, durations},
