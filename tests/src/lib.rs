@@ -1,12 +1,16 @@
 //! What the tests share. They are run as root by `cargo xtask test host`, which names the binary and the test object in
 //! the environment.
 
+pub mod browser;
 pub mod cost;
+pub mod day;
 pub mod guest;
 pub mod idle;
 pub mod otlp;
+pub mod places;
 pub mod prometheus;
 pub mod recorded;
+pub mod replay;
 pub mod serving;
 pub mod tmux;
 

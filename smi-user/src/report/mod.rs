@@ -5,6 +5,7 @@ mod cost;
 mod differences;
 pub mod doctor;
 mod fire;
+mod html;
 mod ndjson;
 pub mod otlp;
 pub mod prometheus;
@@ -17,6 +18,7 @@ mod verify;
 use bytes::Bytes;
 
 pub use fire::fire;
+pub use html::html;
 pub use ndjson::Ndjson;
 pub use summary::summaries;
 pub use text::Text;
