@@ -31,7 +31,7 @@ impl Who {
             hostname: self.hostname.clone(),
             kernel: self.kernel.clone(),
             hardlimit_ns: self.hardlimit_ns,
-            // A clock set back to before 1970 - 9999 years has other worries.
+            // Only a clock that is thousands of years off has no such time.
             started: started.unwrap_or(job.snapshot.time),
         }
     }

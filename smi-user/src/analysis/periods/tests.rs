@@ -88,7 +88,7 @@ fn bursts_have_no_interval() {
 
 #[test]
 fn one_bad_cpu_among_many_in_turn_has_no_interval() {
-    for cpus in [4, 16, 64] {
+    for cpus in [16, 64] {
         let mut plan = Plan::new(
             1_200,
             10,

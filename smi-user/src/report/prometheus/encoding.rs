@@ -18,7 +18,7 @@ use prost::Message as _;
 use smi_common::buckets::SCHEMA;
 
 use super::{
-    families::{Family, Kind, Value},
+    family::{Family, Kind, Value},
     histogram::{Native, ZERO_THRESHOLD, classic},
 };
 use crate::model::Histogram;

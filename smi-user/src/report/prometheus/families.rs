@@ -2,63 +2,14 @@
 //!
 //! Base units and endings are those of <https://prometheus.io/docs/practices/naming/>.
 
-use super::About;
+use super::{
+    About,
+    family::{Family, Kind, Labels, List, Sample, Value},
+};
 use crate::{
-    model::{Cause, CauseStats, CpuSnapshot, GapKind, Histogram, Proof, Snapshot},
+    model::{Cause, CauseStats, CpuSnapshot, GapKind, Proof, Snapshot},
     units::ns,
 };
-
-/// What kind of family it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Only grows; its name ends in `_total`.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// Says something in its labels; its name ends in `_info` and its value is 1.
-    Info,
-    /// Counts by size.
-    Histogram,
-}
-
-/// A family of metrics.
-#[derive(Debug)]
-pub(super) struct Family {
-    /// Its whole name, endings included.
-    pub(super) name: &'static str,
-    /// What kind it is.
-    pub(super) kind: Kind,
-    /// What it says, for people.
-    pub(super) help: &'static str,
-    /// Its values; never empty.
-    pub(super) samples: Vec<Sample>,
-}
-
-/// A family's value for one set of labels.
-#[derive(Debug)]
-pub(super) struct Sample {
-    /// The labels.
-    pub(super) labels: Labels,
-    /// The value.
-    pub(super) value: Value,
-}
-
-/// Names and values of labels.
-pub(super) type Labels = Vec<(&'static str, String)>;
-
-/// A value.
-#[derive(Debug)]
-pub(super) enum Value {
-    /// Of counters, gauges and infos.
-    Number(f64),
-    /// Of histograms.
-    Histogram {
-        /// Of all durations, in seconds.
-        sum: f64,
-        /// The durations.
-        histogram: Box<Histogram>,
-    },
-}
 
 /// All that `snapshot` and `about` say.
 pub(super) fn families(
@@ -66,7 +17,7 @@ pub(super) fn families(
     about: &About,
     connections_refused: u64,
 ) -> Vec<Family> {
-    let mut list = List(Vec::new());
+    let mut list = List::default();
     gaps(&mut list, snapshot, about);
     causes(&mut list, snapshot);
     windows(&mut list, snapshot);
@@ -335,53 +286,6 @@ fn own(list: &mut List, snapshot: &Snapshot, connections_refused: u64) {
         "Connections that were closed at once because too many were open.",
         Some(connections_refused as f64),
     );
-}
-
-/// The families so far.
-struct List(Vec<Family>);
-
-impl List {
-    /// Adds a family, unless it has no values.
-    fn values(
-        &mut self,
-        name: &'static str,
-        kind: Kind,
-        help: &'static str,
-        samples: impl IntoIterator<Item = Sample>,
-    ) {
-        let samples: Vec<Sample> = samples.into_iter().collect();
-        if !samples.is_empty() {
-            self.0.push(Family {
-                name,
-                kind,
-                help,
-                samples,
-            });
-        }
-    }
-
-    fn add(
-        &mut self,
-        name: &'static str,
-        kind: Kind,
-        help: &'static str,
-        numbers: impl IntoIterator<Item = (Labels, f64)>,
-    ) {
-        let samples = numbers.into_iter().map(|(labels, number)| Sample {
-            labels,
-            value: Value::Number(number),
-        });
-        self.values(name, kind, help, samples);
-    }
-
-    fn one(&mut self, name: &'static str, kind: Kind, help: &'static str, number: Option<f64>) {
-        self.add(
-            name,
-            kind,
-            help,
-            number.map(|number| (Labels::new(), number)),
-        );
-    }
 }
 
 fn labels(cpu: &CpuSnapshot) -> Labels {

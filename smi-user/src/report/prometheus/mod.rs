@@ -4,6 +4,7 @@
 
 mod encoding;
 mod families;
+mod family;
 mod histogram;
 mod text;
 
