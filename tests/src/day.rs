@@ -175,12 +175,14 @@ pub fn day(name: &str, cpus: u32, seed: u64) -> Summary {
         gaps_left_out,
         periods: vec![Period {
             cause: Some(Cause::of_bits(SMI)),
+            longer_than_ns: None,
             interval_ns: 60.000_8 * 1e9,
             uncertainty_ns: 21e6,
             gaps: 1_403,
             coherence: 0.971,
             p_value: 1e-300,
         }],
+        periods_searched: None,
         remarks: vec![
             "smilat was started anew at 14:00:00: the time between is not sampled".to_owned(),
             "line 31022 of the recording is torn (1812 bytes): what it said is lost".to_owned(),
@@ -365,11 +367,13 @@ pub fn comparison(before: &Summary, after: &Summary) -> Comparison {
         ratio,
         ratio_range: ratio.map(|ratio| (ratio * 0.93, ratio * 1.07)),
         rate_p_value: p,
+        rate_differs: p.map(|p| p < 0.01),
         p50_p99_before: Some((21_400.5, 392_000.25)),
         p50_p99_after: Some((18_800.75, 211_000.5)),
         max_before: before.total.max_ns,
         max_after: after.total.max_ns,
         duration_p_value: p.map(|p| p * 3.0),
+        durations_differ: p.map(|p| p * 3.0 < 0.01),
     };
     Comparison {
         before: before.name.clone(),

@@ -18,7 +18,7 @@ use crate::{
         CauseStats, CpuSnapshot, DetectorInfo, Gap, GapKind, Header, Interval, Snapshot, Summary,
         Verdict,
     },
-    recording::Line,
+    recording::{Line, Remark},
     units::{show, show_ns},
 };
 
@@ -81,6 +81,7 @@ struct Series {
 #[derive(Default)]
 struct Remarks {
     torn: Notes,
+    files: Notes,
     settings: Notes,
     clock: Notes,
     cut: Notes,
@@ -122,6 +123,13 @@ impl Summariser {
                      the line after it include what it held"
                 )
             }),
+        }
+    }
+
+    /// Takes what the reader found to be missing. Missing snapshots are seen here, too, and told once.
+    pub fn remark(&mut self, remark: &Remark) {
+        if !matches!(remark, Remark::SnapshotsMissing { .. }) {
+            self.notes.files.add(|| remark.to_string());
         }
     }
 
@@ -320,6 +328,7 @@ impl Remarks {
 
     fn finish(self, snapshots: u64, remarks: &mut Vec<String>) {
         self.torn.finish("torn lines", remarks);
+        self.files.finish("missing or damaged files", remarks);
         self.before
             .finish("runs whose beginning is missing", remarks);
         self.cut.finish("runs without a last snapshot", remarks);

@@ -9,8 +9,9 @@ use super::gap_time;
 /// Options of `smilat report`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  smilat run --format ndjson --output night.ndjson --duration 8h
+  smilat run --record night.ndjson --duration 8h
   smilat report night.ndjson                         what it says, in a terminal
+  smilat report night.ndjson -o night.html           the same and more as a page
   smilat report night.ndjson --hardlimit 50us        exit status 1 if any gap exceeded 50 us
   smilat report before.ndjson after.ndjson           side by side, and whether they differ by more than chance
   smilat report night.ndjson --json | jq '.summaries[].periods'")]
@@ -22,9 +23,13 @@ pub struct ReportArgs {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
-    /// Print tables for a terminal: what happens without any of these options, too
+    /// Print tables for a terminal: what happens without --output and --json, too
     #[arg(long, conflicts_with = "json")]
     pub text: bool,
+
+    /// Write one HTML page to this file, to be opened, printed or mailed: charts and tables, no scripts, no network
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 
     /// Print one JSON object: summaries and comparisons; docs/report.md explains the fields
     #[arg(long)]

@@ -1,6 +1,8 @@
 //! `smilat report`: what recordings say.
 
 use std::{
+    collections::BTreeSet,
+    fs,
     io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -15,21 +17,13 @@ use crate::{
     analysis::{Summariser, compare},
     cli::ReportArgs,
     model::{Comparison, SCHEMA_VERSION, Summary},
-    recording::{Line, Reader},
+    recording::{self, Line, Reader},
     report,
     units::ns,
 };
 
 /// Exit status when a gap exceeded the hardlimit.
 const EXCEEDED: u8 = 1;
-
-/// How the report is written.
-enum Form {
-    /// Tables for a terminal.
-    Text,
-    /// One object.
-    Json,
-}
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -54,17 +48,18 @@ pub fn run(args: &ReportArgs) -> Result<ExitCode> {
         Some((first, others)) => others.iter().map(|other| compare(first, other)).collect(),
         None => Vec::new(),
     };
-    // CALL SITE of the HTML page: `-o FILE` makes one more form, whose arm writes `report::html(&summaries, &comparisons)`
-    // to the file.
-    let form = if args.json { Form::Json } else { Form::Text };
-    match form {
-        Form::Json => print(&json(&summaries, &comparisons)?)?,
-        Form::Text => print(&report::summaries(
+    if let Some(page) = &args.output {
+        write(page, &report::html(&summaries, &comparisons))?;
+    }
+    if args.json {
+        print(&json(&summaries, &comparisons)?)?;
+    } else if args.text || args.output.is_none() {
+        print(&report::summaries(
             &summaries,
             &comparisons,
             colour(),
             &TimeZone::system(),
-        ))?,
+        ))?;
     }
     let exceeded = summaries
         .iter()
@@ -91,6 +86,24 @@ fn json(summaries: &[Summary], comparisons: &[Comparison]) -> Result<String> {
     Ok(text + "\n")
 }
 
+/// Writes the whole page or leaves what `file` held: a page is replaced only by one that is complete.
+fn write(file: &Path, page: &str) -> Result<()> {
+    let told = || format!("cannot write {}", file.display());
+    // A device or a pipe is written to; only files can be replaced.
+    if file.exists() && !file.is_file() {
+        return fs::write(file, page).with_context(told);
+    }
+    let mut name = file.as_os_str().to_owned();
+    name.push(".tmp");
+    let new = PathBuf::from(name);
+    let written = fs::write(&new, page).and_then(|()| fs::rename(&new, file));
+    if written.is_err() {
+        // What could be written of it is of no use to anybody.
+        let _gone = fs::remove_file(&new);
+    }
+    written.with_context(told)
+}
+
 /// A reader that went away has seen enough.
 fn print(text: &str) -> Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
@@ -109,7 +122,16 @@ struct Recording {
 /// The files put together to recordings, each where its first file is named.
 fn recordings(files: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>> {
     let mut all: Vec<Recording> = Vec::new();
+    // What was put aside from a recording is read with it: named beside it, as a shell's FILE* does, it must not count twice.
+    let mut read_with: BTreeSet<PathBuf> = BTreeSet::new();
     for file in files {
+        read_with.extend(
+            recording::files(file)?
+                .into_iter()
+                .filter(|part| part != file),
+        );
+    }
+    for file in files.iter().filter(|file| !read_with.contains(*file)) {
         let (run, part) = match Reader::open(file)?.next_line()? {
             Some(Line::Header(header)) => {
                 (Some((header.started, header.machine.hostname)), header.part)
@@ -144,6 +166,9 @@ fn summarise(files: &[PathBuf], hardlimit_ns: Option<u64>) -> Result<Summary> {
         let mut reader = Reader::open(file)?;
         while let Some(line) = reader.next_line()? {
             summariser.add(name, line);
+        }
+        for remark in reader.remarks() {
+            summariser.remark(&remark);
         }
     }
     Ok(summariser.finish()?)

@@ -72,6 +72,20 @@ pub(super) fn open(path: &Path) -> Result<Vec<Part>, RecordingError> {
     }))
 }
 
+/// The files that [`super::Reader::open`] reads when it is given `path`, oldest first.
+///
+/// # Errors
+/// When it cannot be told what there is.
+pub fn files(path: &Path) -> Result<Vec<PathBuf>, RecordingError> {
+    if path == Path::new("-") {
+        return Ok(Vec::new());
+    }
+    names(path).map_err(|source| RecordingError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// The names, oldest first.
 fn names(path: &Path) -> io::Result<Vec<PathBuf>> {
     let there = path.try_exists()?;

@@ -8,9 +8,6 @@ use super::{
 };
 use crate::model::{Comparison, Difference};
 
-/// Below this probability a difference is called more than chance.
-const CHANCE: f64 = 0.01;
-
 /// The comparison number `index`.
 pub(super) fn comparison(of: &Comparison, index: usize) -> Markup {
     let place = Place::comparison(index);
@@ -39,8 +36,8 @@ pub(super) fn comparison(of: &Comparison, index: usize) -> Markup {
             }
         }))
         p.quiet {
-            "The probability is that of seeing at least this difference if there were none. Below 0.01 it is called more "
-            "than chance."
+            "The probability is that of seeing at least this difference if there were none. It is called more than chance "
+            "below 0.01, all rows of both tables considered (Holm's correction)."
         }
     }
 }
@@ -62,7 +59,7 @@ fn how_often(of: &Difference, here: &Place) -> Markup {
                 }))
             }
             td { (or_none(of.rate_p_value, |p| probability(&here.at("rate_p_value"), p))) }
-            td.verdict-words { (judged(of.rate_p_value, direction(of.rate_before, of.rate_after, ["fewer", "more"]))) }
+            td.verdict-words { (judged(of.rate_differs, direction(of.rate_before, of.rate_after, ["fewer", "more"]))) }
         }
     }
 }
@@ -86,7 +83,7 @@ fn how_long(of: &Difference, here: &Place) -> Markup {
             td { (or_none(of.max_after, |value| ns(&here.at("max_after"), value))) }
             td { (or_none(of.duration_p_value, |p| probability(&here.at("duration_p_value"), p))) }
             td.verdict-words {
-                (judged(of.duration_p_value, direction(
+                (judged(of.durations_differ, direction(
                     p50(of.p50_p99_before), p50(of.p50_p99_after), ["shorter", "longer"],
                 )))
             }
@@ -110,15 +107,15 @@ fn direction(
     }
 }
 
-fn judged(p: Option<f64>, direction: Option<&str>) -> Markup {
+fn judged(differs: Option<bool>, direction: Option<&str>) -> Markup {
     html! {
-        @match p {
+        @match differs {
             None => span.quiet { "cannot be told" },
-            Some(p) if p < CHANCE => b {
+            Some(true) => b {
                 @if let Some(direction) = direction { (direction) ", " }
                 "more than chance"
             },
-            Some(_) => "not more than chance",
+            Some(false) => "not more than chance",
         }
     }
 }
@@ -129,10 +126,10 @@ mod tests {
 
     #[test]
     fn a_difference_is_judged_in_words() {
-        let words = |p, direction| judged(p, direction).into_string();
+        let words = |differs, direction| judged(differs, direction).into_string();
         assert!(words(None, Some("more")).contains("cannot be told"));
-        assert!(words(Some(0.001), Some("more")).contains("more, more than chance"));
-        assert!(words(Some(0.01), Some("more")).starts_with("not more than chance"));
+        assert!(words(Some(true), Some("more")).contains("more, more than chance"));
+        assert!(words(Some(false), Some("more")).starts_with("not more than chance"));
         assert_eq!(
             direction(Some(2.0), Some(1.0), ["fewer", "more"]),
             Some("fewer")

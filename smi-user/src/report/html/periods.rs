@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::figures::{Place, about_ns, count, plain, probability};
+use super::figures::{Place, about_ns, count, ns, plain, probability};
 use crate::{
     model::{Period, Summary},
     units::show_ns,
@@ -12,7 +12,16 @@ use crate::{
 pub(super) fn periods(summary: &Summary, place: &Place) -> Markup {
     html! {
         @if summary.periods.is_empty() {
-            p { "No fixed interval stands out between the gaps." }
+            @if let Some(searched) = &summary.periods_searched {
+                @let here = place.at("periods_searched");
+                p {
+                    "No fixed interval between " (about_ns(&here.at("shortest_ns"), searched.shortest_ns)) " and "
+                    (about_ns(&here.at("longest_ns"), searched.longest_ns)) " stands out among "
+                    (count(&here.at("events"), searched.events)) " events."
+                }
+            } @else {
+                p { "Too few single gaps were recorded to look for fixed intervals." }
+            }
         } @else {
             ul.periods {
                 @for (index, period) in summary.periods.iter().enumerate() {
@@ -31,9 +40,13 @@ fn sentence(period: &Period, here: &Place) -> Markup {
     html! {
         li {
             @match period.cause {
-                Some(cause) => { "Gaps with cause " b { (cause) } " come every " }
-                None => { "Gaps of any cause come every " }
+                Some(cause) => { "Gaps with cause " b { (cause) } }
+                None => { "Gaps of any cause" }
             }
+            @if let Some(longer) = period.longer_than_ns {
+                " longer than " (ns(&here.at("longer_than_ns"), longer))
+            }
+            " come every "
             data.strong value=(period.interval_ns) data-at=(here.at("interval_ns").path()) data-unit="interval" {
                 (show_interval(period.interval_ns, period.uncertainty_ns))
             }

@@ -90,6 +90,7 @@ pub(super) fn summary() -> Summary {
         gaps: Vec::new(),
         gaps_left_out: 0,
         periods: Vec::new(),
+        periods_searched: None,
         verdict: None,
         remarks: Vec::new(),
     }
@@ -330,6 +331,7 @@ fn a_fixed_interval_is_named_with_its_evidence() {
     let mut summary = summary();
     summary.periods = vec![Period {
         cause: Some(Cause::of_bits(1)),
+        longer_than_ns: Some(250_000),
         interval_ns: 60e9,
         uncertainty_ns: 12e6,
         gaps: 1_440,
@@ -337,7 +339,14 @@ fn a_fixed_interval_is_named_with_its_evidence() {
         p_value: 1e-12,
     }];
     let page = page(&summary);
-    for told in ["60.00 s", "12.0 ms", "1440", "0.980", "p &lt; 0.0001"] {
+    for told in [
+        "250 us",
+        "60.00 s",
+        "12.0 ms",
+        "1440",
+        "0.980",
+        "p &lt; 0.0001",
+    ] {
         assert!(page.contains(told), "{told}");
     }
 }
@@ -355,11 +364,13 @@ fn several_recordings_stand_side_by_side() {
         ratio: Some(0.0),
         ratio_range: Some((0.0, 0.5)),
         rate_p_value: Some(0.001),
+        rate_differs: Some(true),
         p50_p99_before: Some((20_000.0, 20_000.0)),
         p50_p99_after: None,
         max_before: Some(20_000),
         max_after: None,
         duration_p_value: None,
+        durations_differ: None,
     };
     let comparison = Comparison {
         before: before.name.clone(),
