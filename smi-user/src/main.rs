@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use smi_user::{
-    cli::{Cli, Command},
+    cli::Command,
     commands,
+    config::{self, ConfigError},
     kernel::process,
 };
 
@@ -13,17 +13,24 @@ use smi_user::{
 const COULD_NOT_RUN: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let understood = match config::understand(&arguments) {
+        Ok(understood) => understood,
+        Err(ConfigError::CommandLine(error)) => error.exit(),
+        Err(error) => return failed(&error.into()),
+    };
     process::allow_many_files();
-    let done = match cli.command {
-        Command::Run(args) => commands::run::run(&args),
-        Command::Doctor(args) => commands::doctor::run(&args),
-        Command::Fire(args) => commands::fire::run(&args),
-        Command::Verify(args) => commands::verify::run(&args),
+    let done = match &understood.cli.command {
+        Command::Run(args) => commands::run::run(args),
+        Command::Doctor(args) => commands::doctor::run(args),
+        Command::Fire(args) => commands::fire::run(args),
+        Command::Verify(args) => commands::verify::run(args),
         Command::Restore => commands::restore::run(),
     };
-    done.unwrap_or_else(|error| {
-        eprintln!("smilat: {error:#}");
-        ExitCode::from(COULD_NOT_RUN)
-    })
+    done.unwrap_or_else(|error| failed(&error))
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("smilat: {error:#}");
+    ExitCode::from(COULD_NOT_RUN)
 }
