@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     };
     process::allow_many_files();
     let done = match &understood.cli.command {
-        Command::Run(args) => commands::run::run(args),
+        Command::Run(args) => commands::run::run(args, &understood.options),
         Command::Doctor(args) => commands::doctor::run(args),
         Command::Fire(args) => commands::fire::run(args),
         Command::Verify(args) => commands::verify::run(args),
@@ -31,6 +31,6 @@ fn main() -> ExitCode {
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("smilat: {error:#}");
+    commands::tell_failure(error);
     ExitCode::from(COULD_NOT_RUN)
 }

@@ -10,3 +10,5 @@ pub mod verify;
 mod messages;
 mod signals;
 mod watch;
+
+pub use messages::tell_failure;

@@ -11,11 +11,11 @@ use crate::{
     bpf::{Bpf, BpfError},
     cli::Detection,
     collector::Collector,
-    detector::{self, Detector},
+    detector::{self, Detector, spin::Spin},
     kernel::{cpus::CpuList, perf::PerfError, refusal, sched},
     model::{DetectorInfo, Snapshot},
     settings::{Settings, Wanted},
-    units::{show, show_ns},
+    units::{ns, show, show_ns},
 };
 
 /// How often waiting single gaps are fetched and the user is told what happened.
@@ -128,6 +128,26 @@ impl Watch {
     pub(super) fn fetch(&mut self) -> Result<Vec<String>> {
         self.collector.fetch()?;
         Ok(self.collector.warnings())
+    }
+
+    /// Whether the threshold can be changed while it runs: the kernel's tracers have one of their own from their start on.
+    pub(super) fn takes_threshold(&self) -> bool {
+        self.collector.info().name == Spin.name()
+    }
+
+    /// Changes the threshold while it runs.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub(super) fn set_threshold(&mut self, threshold: Duration) -> Result<()> {
+        self.collector.set_threshold_ns(ns(threshold))?;
+        tell_noise(self.collector.info());
+        Ok(())
+    }
+
+    /// How the detector is set.
+    pub(super) fn info(&self) -> &DetectorInfo {
+        self.collector.info()
     }
 
     /// Counts single gaps of a snapshot that was not reported as given up.

@@ -84,8 +84,7 @@ pub(super) fn entries(text: &str, command: &Command) -> Result<Vec<Entry>, Wrong
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
-    let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
-    before.iter().filter(|byte| **byte == b'\n').count() + 1
+    text.get(..offset).unwrap_or(text).matches('\n').count() + 1
 }
 
 fn unknown(key: &str, value: &DeValue<'_>, command: &Command) -> String {

@@ -52,13 +52,16 @@ pub enum ConfigError {
     },
 }
 
+/// The values of each option of a command, by its long name, as they were written; defaults too.
+pub type Options = BTreeMap<String, Vec<OsString>>;
+
 /// A command line that was understood, the file it names included.
 #[derive(Debug)]
 pub struct Understood {
     /// What to do.
     pub cli: Cli,
-    /// The values of each option of the command, by its long name, as they were written; defaults too.
-    pub options: BTreeMap<String, Vec<OsString>>,
+    /// The options of the command.
+    pub options: Options,
 }
 
 impl Understood {
@@ -69,18 +72,19 @@ impl Understood {
             _ => None,
         }
     }
+}
 
-    /// Long names of the options that `other` has other values for.
-    pub fn differences(&self, other: &Self) -> Vec<String> {
-        let names = self.options.keys().chain(other.options.keys());
-        let mut differing: Vec<String> = names
-            .filter(|name| self.options.get(*name) != other.options.get(*name))
-            .cloned()
-            .collect();
-        differing.sort();
-        differing.dedup();
-        differing
-    }
+/// Long names of the options that have other values in one than in the other.
+pub fn differences(one: &Options, other: &Options) -> Vec<String> {
+    let mut differing: Vec<String> = one
+        .keys()
+        .chain(other.keys())
+        .filter(|name| one.get(*name) != other.get(*name))
+        .cloned()
+        .collect();
+    differing.sort();
+    differing.dedup();
+    differing
 }
 
 /// Understands `arguments`, the program's name first.
@@ -201,11 +205,11 @@ fn plain(error: &clap::Error) -> String {
 }
 
 /// The values of all options, as they were written.
-fn written(command: &str, matches: &ArgMatches) -> BTreeMap<String, Vec<OsString>> {
+fn written(command: &str, matches: &ArgMatches) -> Options {
     let mut all = Cli::command();
     all.build();
     let Some(command) = all.find_subcommand(command) else {
-        return BTreeMap::new();
+        return Options::new();
     };
     command
         .get_arguments()
