@@ -26,6 +26,8 @@ fn main() -> ExitCode {
         Command::Fire(args) => commands::fire::run(args),
         Command::Verify(args) => commands::verify::run(args),
         Command::Restore => commands::restore::run(),
+        Command::Completions { shell } => commands::documents::completions(*shell),
+        Command::Documents { folder } => commands::documents::write(folder),
     };
     done.unwrap_or_else(|error| failed(&error))
 }

@@ -2,6 +2,7 @@
 
 mod beside;
 pub mod doctor;
+pub mod documents;
 pub mod fire;
 pub mod restore;
 pub mod run;

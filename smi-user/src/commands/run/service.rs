@@ -1,6 +1,17 @@
-//! What a service manager is told (`sd_notify(3)`): nothing where there is none.
+//! What a service manager is told (`sd_notify(3)`): nothing where there is none. One that does not listen holds up nothing.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    env, io,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            ffi::OsStrExt as _,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
+    time::{Duration, Instant},
+};
 
 use sd_notify::NotifyState;
 
@@ -9,12 +20,18 @@ use crate::{
     units::show_ns,
 };
 
+/// Messages that must arrive and may wait for a manager that is busy: more are never under way by far.
+const WAITING: usize = 16;
+
 /// See the module.
 pub(super) struct Service {
     /// Time between signs of life: a quarter of the longest that it bears without one.
     signs: Option<Duration>,
     last_sign: Option<Instant>,
-    told_failure: bool,
+    /// Never blocks; `None` where nobody wants to be told.
+    socket: Option<UnixDatagram>,
+    /// What must arrive and could not be sent yet.
+    waiting: VecDeque<String>,
 }
 
 impl Service {
@@ -23,7 +40,11 @@ impl Service {
         Self {
             signs: sd_notify::watchdog_enabled().map(|limit| limit / 4),
             last_sign: None,
-            told_failure: false,
+            socket: socket().unwrap_or_else(|error| {
+                tell_failure(&error);
+                None
+            }),
+            waiting: VecDeque::new(),
         }
     }
 
@@ -35,15 +56,19 @@ impl Service {
 
     /// An interval ended.
     pub(super) fn interval(&mut self, snapshot: &Snapshot) {
-        self.tell(&[NotifyState::Status(&status(snapshot))]);
+        if self.socket.is_some() {
+            // The next one says more: it does not have to arrive.
+            self.send(&text(&[NotifyState::Status(&status(snapshot))]));
+        }
     }
 
     /// The counts were fetched just now: the collection is alive.
     pub(super) fn alive(&mut self) {
+        self.send_waiting();
         let Some(signs) = self.signs else { return };
         if self.last_sign.is_none_or(|last| last.elapsed() >= signs) {
             self.last_sign = Some(Instant::now());
-            self.tell(&[NotifyState::Watchdog]);
+            self.send(&text(&[NotifyState::Watchdog]));
         }
     }
 
@@ -60,14 +85,60 @@ impl Service {
         self.tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     }
 
+    /// Sends what must arrive, now or later.
     fn tell(&mut self, what: &[NotifyState<'_>]) {
-        if let Err(error) = sd_notify::notify(what)
-            && !self.told_failure
-        {
-            self.told_failure = true;
-            log::warn!("the service manager cannot be told anything (NOTIFY_SOCKET): {error}");
+        if self.socket.is_some() && self.waiting.len() < WAITING {
+            self.waiting.push_back(text(what));
+            self.send_waiting();
         }
     }
+
+    fn send_waiting(&mut self) {
+        while let Some(message) = self.waiting.front().cloned()
+            && self.send(&message)
+        {
+            self.waiting.pop_front();
+        }
+    }
+
+    /// Whether the manager has it, or cannot be told anything any more; false when it is too busy now.
+    fn send(&mut self, message: &str) -> bool {
+        let Some(socket) = &self.socket else {
+            return true;
+        };
+        match socket.send(message.as_bytes()) {
+            Ok(_) => true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) => {
+                tell_failure(&error);
+                self.socket = None;
+                true
+            }
+        }
+    }
+}
+
+fn tell_failure(error: &io::Error) {
+    log::warn!("the service manager cannot be told anything (NOTIFY_SOCKET): {error}");
+}
+
+/// The manager's socket, that sd-notify's own calls would wait for.
+fn socket() -> io::Result<Option<UnixDatagram>> {
+    let Some(name) = env::var_os("NOTIFY_SOCKET") else {
+        return Ok(None);
+    };
+    let address = match name.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(&name)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.connect_addr(&address)?;
+    Ok(Some(socket))
+}
+
+fn text(what: &[NotifyState<'_>]) -> String {
+    what.iter().map(|state| format!("{state}\n")).collect()
 }
 
 fn watching(detector: &DetectorInfo) -> String {
