@@ -64,7 +64,7 @@ enum Command {
         #[arg(value_enum)]
         name: Option<bench::Name>,
     },
-    /// Pack a release: target/dist/smilat-VERSION-ARCH.tar.gz
+    /// Pack a release into target/dist: smilat-VERSION-ARCH.tar.gz and a Debian package
     Dist,
 }
 
