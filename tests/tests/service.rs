@@ -2,19 +2,28 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, Permissions},
     io::{BufRead as _, BufReader, Read},
-    os::unix::net::UnixDatagram,
+    os::unix::{fs::PermissionsExt as _, net::UnixDatagram},
     path::PathBuf,
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
     time::Duration,
 };
 
-use smi_user::model::Snapshot;
+use smi_user::{
+    kernel::{
+        process::{
+            CAP_BPF, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_PERFMON, CAP_SYS_ADMIN,
+            CAP_SYS_NICE, CAP_SYS_RAWIO, CAP_SYSLOG, Capabilities,
+        },
+        release::{self, Version},
+    },
+    model::Snapshot,
+};
 use tempfile::TempDir;
-use tests::{refused, smilat, snapshots, two_cpus, wait_until};
+use tests::{output, refused, smilat, smilat_path, snapshots, stderr, two_cpus, wait_until};
 
 /// How long what must come may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -486,6 +495,171 @@ fn a_manager_that_does_not_listen_holds_up_nothing() {
     let (all, status) = service.end();
     assert!(status.success(), "{status}");
     nothing_is_lost_or_counted_twice(&all);
+}
+
+/// A set of capabilities of every thread of the process.
+fn capabilities(pid: u32, set: &str) -> Vec<u64> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
+    tasks
+        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok())
+        .map(|status| {
+            let hex = status
+                .lines()
+                .find_map(|line| line.strip_prefix(set))
+                .expect("a set");
+            u64::from_str_radix(hex.trim(), 16).expect("hexadecimal")
+        })
+        .collect()
+}
+
+const SETS: [&str; 5] = ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"];
+
+#[test]
+fn no_thread_keeps_a_capability_that_is_not_needed_any_more() {
+    let (cpu, _) = two_cpus();
+    let config = format!("{CLOSELY}cpus = '{cpu}'\nthreshold = '1us'\n");
+    let files = Capabilities::of([CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH]).bits();
+    let perfmon = Capabilities::of([CAP_PERFMON]).bits();
+    let again = Capabilities::of([
+        CAP_BPF,
+        CAP_SYS_NICE,
+        CAP_SYS_ADMIN,
+        CAP_SYSLOG,
+        CAP_SYS_RAWIO,
+    ])
+    .bits();
+    let mut service = Service::start(&config, &[]);
+    service.told_until("READY=1");
+    for set in SETS {
+        let threads = capabilities(service.child.id(), set);
+        assert!(threads.len() > 1);
+        for has in threads {
+            assert_eq!(has & !(files | perfmon | again), 0, "{set} {has:x}");
+        }
+    }
+    // Enough is left to start the detector again.
+    service.reload(&config.replace("50ms", "20ms"));
+    service.says("the detector was started again");
+    service.sees("gaps", |snapshot| {
+        snapshot.detector.width_ns == 20_000_000 && snapshot.total().count > 0
+    });
+    assert!(service.end().1.success());
+
+    // Without a file that could be read again, it cannot come to that.
+    let mut child = smilat()
+        .args([
+            "run",
+            "--quiet",
+            "--format=ndjson",
+            "--interval=100ms",
+            "--threshold=1us",
+            "--counter=none",
+        ])
+        .args(["--cpus", &cpu.to_string()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("smilat starts");
+    let snapshots = lines(child.stdout.take().expect("a pipe"), |line| line);
+    snapshots.recv_timeout(PATIENCE).expect("a snapshot");
+    let old = Version::of_release(&release::release())
+        .is_none_or(|version| version < Version::new(5, 19));
+    let maps = if old {
+        Capabilities::of([CAP_BPF]).bits()
+    } else {
+        0
+    };
+    for set in SETS {
+        for has in capabilities(child.id(), set) {
+            assert_eq!(has & !(files | perfmon | maps), 0, "{set} {has:x}");
+        }
+    }
+    assert!(
+        capabilities(child.id(), "CapEff:")
+            .iter()
+            .all(|has| has & perfmon == perfmon)
+    );
+    // It goes on without them.
+    for _ in 0..5 {
+        snapshots
+            .recv_timeout(PATIENCE)
+            .expect("a further snapshot");
+    }
+    // SAFETY: the child was not waited for, so the number is its own.
+    unsafe { libc::kill(i32::try_from(child.id()).expect("a process"), libc::SIGINT) };
+    while snapshots.recv_timeout(PATIENCE).is_ok() {}
+    assert!(child.wait().expect("it ends").success());
+}
+
+/// What `packaging/smilat.service` allows, without systemd: another user, the unit's capabilities and no more to be had.
+#[test]
+fn the_capabilities_of_the_unit_are_enough() {
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/smilat.service");
+    let unit = fs::read_to_string(unit).expect("the unit");
+    let allowed = |key: &str| -> Vec<String> {
+        let line = unit
+            .lines()
+            .find_map(|line| line.strip_prefix(key))
+            .expect(key);
+        line.split(' ')
+            .map(|name| name.trim_start_matches("CAP_").to_lowercase())
+            .collect()
+    };
+    let names = allowed("AmbientCapabilities=");
+    assert_eq!(names, allowed("CapabilityBoundingSet="));
+    // A place that another user may run it from.
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("readable");
+    let copy = folder.path().join("smilat");
+    fs::copy(smilat_path(), &copy).expect("copied");
+    let config = folder.path().join("smilat.toml");
+    fs::write(
+        &config,
+        format!("{CLOSELY}threshold = '1us'\nduration = '2s'\n"),
+    )
+    .expect("written");
+    let with = |names: &[String]| {
+        let set = names
+            .iter()
+            .fold("-all".to_owned(), |set, name| format!("{set},+{name}"));
+        let mut command = Command::new("setpriv");
+        command
+            .args([
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                "--no-new-privs",
+            ])
+            .args([
+                format!("--inh-caps={set}"),
+                format!("--ambient-caps={set}"),
+                format!("--bounding-set={set}"),
+            ])
+            .arg(&copy)
+            .args(["run", "--config"])
+            .arg(&config);
+        output(&mut command)
+    };
+    let run = with(&names);
+    assert!(run.status.success(), "{}", stderr(&run));
+    assert!(!stderr(&run).contains("priority ("), "{}", stderr(&run));
+    let last = String::from_utf8_lossy(&run.stdout)
+        .lines()
+        .last()
+        .map(str::to_owned)
+        .expect("a line");
+    let last: Snapshot = serde_json::from_str(&last).expect("a snapshot");
+    assert!(last.total().count > 0, "no gaps of 1 us in 2 s");
+    // None of them is there without need.
+    for left_out in 0..names.len() {
+        let mut fewer = names.clone();
+        let name = fewer.remove(left_out);
+        let run = with(&fewer);
+        let told = stderr(&run);
+        assert!(
+            told.contains(&format!("CAP_{}", name.to_uppercase())),
+            "without {name}: {told}"
+        );
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod bench;
 mod dist;
 mod ebpf;
+mod package;
 mod run;
 mod setup;
 mod sh;

@@ -26,7 +26,12 @@ const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CORE: &str = "/usr/lib/rustlib/bpfel-unknown-none";
 
 /// What the tests on this machine need beside it: programs, and the Debian packages they come in.
-const TEST_TOOLS: [(&str, &str); 1] = [("tmux", "tmux")];
+const TEST_TOOLS: [(&str, &str); 4] = [
+    ("debootstrap", "debootstrap"),
+    ("man", "man-db"),
+    ("systemd-analyze", "systemd"),
+    ("tmux", "tmux"),
+];
 
 /// A compiler that can build for BPF, and the linker that goes with it.
 pub(crate) struct Toolchain {

@@ -89,6 +89,9 @@ async fn collect(args: &RunArgs, options: &Options, prepared: Prepared) -> Resul
     let mut lasting = Lasting::new(ready.start(&args.detection)?);
     // Only now: a run that could not start must not have emptied the file.
     let mut outlets = Outlets::open(args, exports, &plan)?;
+    lasting
+        .watch()?
+        .give_up_privileges(&args.detection, reload.is_some());
 
     let began = Instant::now();
     let end = args.duration.map(|duration| began + duration);
