@@ -201,11 +201,7 @@ impl FreshRoot {
                     .arg(&part)
                     .arg("-C")
                     .arg(&root.0)
-                    .args([
-                        "--exclude=./dev/*",
-                        "--exclude=./var/cache/apt/archives/*.deb",
-                        ".",
-                    ]),
+                    .args(["--exclude=./var/cache/apt/archives/*.deb", "."]),
             )?;
             fs::rename(&part, &cached)?;
             root.remove()?;

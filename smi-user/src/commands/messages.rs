@@ -54,9 +54,11 @@ fn weighted(level: Level, text: &str) -> String {
         Level::Info => 6,
         Level::Debug | Level::Trace => 7,
     };
-    text.lines()
+    let lines: Vec<String> = text
+        .lines()
         .map(|line| format!("<{weight}>{line}\n"))
-        .collect()
+        .collect();
+    lines.concat()
 }
 
 #[cfg(test)]

@@ -192,7 +192,7 @@ impl Watch {
         match capabilities::keep_only(Capabilities::of(kept)) {
             Ok(()) => log::debug!("of the capabilities, at most {} are kept", names.join(" ")),
             Err(error) => {
-                log::warn!("privileges that are not needed could not be given up: {error}")
+                log::warn!("privileges that are not needed could not be given up: {error}");
             }
         }
     }

@@ -169,8 +169,13 @@ async fn collect(args: &RunArgs, options: &Options, prepared: Prepared) -> Resul
         return Err(error);
     }
     stopped?;
+    judge(args, &snapshot, complete && ended == Ended::Written)
+}
+
+/// The exit status of a run that came to its end; `complete`: its duration is over, and all was reported.
+fn judge(args: &RunArgs, snapshot: &Snapshot, complete: bool) -> Result<ExitCode> {
     let watched = snapshot.cpus.iter().any(|cpu| cpu.exposure_ns > 0);
-    if complete && !watched && ended == Ended::Written {
+    if complete && !watched {
         bail!(
             "no window came before the end, so nothing was watched; a --duration of several --window is needed"
         );

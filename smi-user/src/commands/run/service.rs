@@ -138,7 +138,8 @@ fn socket() -> io::Result<Option<UnixDatagram>> {
 }
 
 fn text(what: &[NotifyState<'_>]) -> String {
-    what.iter().map(|state| format!("{state}\n")).collect()
+    let lines: Vec<String> = what.iter().map(ToString::to_string).collect();
+    lines.join("\n")
 }
 
 fn watching(detector: &DetectorInfo) -> String {
