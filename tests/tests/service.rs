@@ -1,7 +1,7 @@
 //! smilat as a service: its configuration, read again while it counts, and what it tells a service manager.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, Permissions},
     io::{BufRead as _, BufReader, Read},
     os::unix::{fs::PermissionsExt as _, net::UnixDatagram},
@@ -660,6 +660,75 @@ fn the_capabilities_of_the_unit_are_enough() {
             "without {name}: {told}"
         );
     }
+}
+
+/// The system calls of a group, by systemd's own account.
+fn group(name: &str) -> BTreeSet<String> {
+    let shown = output(Command::new("systemd-analyze").args(["syscall-filter", name]));
+    assert!(shown.status.success(), "{name}: {}", stderr(&shown));
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let members = text.lines().skip(1).map(str::trim);
+    members
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .flat_map(calls)
+        .collect()
+}
+
+/// The system calls that `word` stands for.
+fn calls(word: &str) -> BTreeSet<String> {
+    if word.starts_with('@') {
+        return group(word);
+    }
+    BTreeSet::from([word.to_owned()])
+}
+
+#[test]
+fn the_units_filter_lets_every_system_call_through() {
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/smilat.service");
+    let unit = fs::read_to_string(unit).expect("the unit");
+    let mut allowed = group("@default");
+    for line in unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("SystemCallFilter="))
+    {
+        let named: BTreeSet<String> = line
+            .trim_start_matches('~')
+            .split(' ')
+            .flat_map(calls)
+            .collect();
+        if line.starts_with('~') {
+            allowed = &allowed - &named;
+        } else {
+            allowed.extend(named);
+        }
+    }
+    let (folder, config) = with_file("threshold = '1us'\nduration = '2s'\nquiet = true\n");
+    let trace = folder.path().join("trace");
+    let run = output(
+        Command::new("strace")
+            .args(["-f", "-qq", "-o"])
+            .arg(&trace)
+            .arg(smilat_path())
+            .args(["run", &config]),
+    );
+    assert!(run.status.success(), "{}", stderr(&run));
+    let trace = fs::read_to_string(trace).expect("the trace");
+    // `1234  bpf(BPF_MAP_CREATE, ...`
+    let made: BTreeSet<String> = trace
+        .lines()
+        .filter_map(|line| line.split_once(' ')?.1.trim_start().split_once('('))
+        .map(|(name, _)| name.to_owned())
+        .filter(|name| {
+            name.chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        })
+        .collect();
+    assert!(
+        made.contains("bpf") && made.contains("perf_event_open"),
+        "{made:?}"
+    );
+    let refused: Vec<&String> = made.difference(&allowed).collect();
+    assert!(refused.is_empty(), "SystemCallFilter= lacks {refused:?}");
 }
 
 #[test]

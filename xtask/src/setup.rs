@@ -26,9 +26,10 @@ const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CORE: &str = "/usr/lib/rustlib/bpfel-unknown-none";
 
 /// What the tests on this machine need beside it: programs, and the Debian packages they come in.
-const TEST_TOOLS: [(&str, &str); 4] = [
+const TEST_TOOLS: [(&str, &str); 5] = [
     ("debootstrap", "debootstrap"),
     ("man", "man-db"),
+    ("strace", "strace"),
     ("systemd-analyze", "systemd"),
     ("tmux", "tmux"),
 ];
