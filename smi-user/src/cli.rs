@@ -6,9 +6,10 @@ mod report;
 mod run;
 mod top;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 pub use detection::Detection;
 pub use push::PushArgs;
@@ -118,6 +119,23 @@ pub enum Command {
     /// they put them back when they end. What a SIGKILL kept them from putting back is noted in /run/smilat; the next
     /// `smilat run` does it too.
     Restore,
+
+    /// Print what has a shell complete smilat's commands and options
+    ///
+    /// For a smilat built from source; Debian's package brings it along. For bash:
+    /// smilat completions bash > ~/.local/share/bash-completion/completions/smilat
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+
+    /// Write what a package ships beside the program into a folder: manual pages, completions, the configuration
+    #[command(hide = true)]
+    Documents {
+        /// Must exist
+        folder: PathBuf,
+    },
 }
 
 /// Options of `smilat doctor`.

@@ -85,6 +85,11 @@ impl Collector {
         &self.info
     }
 
+    /// Name of what counts SMIs, if anything does.
+    pub fn counter(&self) -> Option<&str> {
+        Some(&self.attribution.info().counter.as_ref()?.name)
+    }
+
     /// What the user should know and was not told yet.
     pub fn warnings(&mut self) -> Vec<String> {
         let mut warnings = self.running.warnings();

@@ -9,6 +9,7 @@ pub mod bpf;
 pub mod cli;
 pub mod collector;
 pub mod commands;
+pub mod config;
 pub mod counter;
 pub mod detector;
 pub mod doctor;

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use smi_user::{
-    cli::{Cli, Command},
+    cli::Command,
     commands,
+    config::{self, ConfigError},
     kernel::process,
 };
 
@@ -13,19 +13,28 @@ use smi_user::{
 const COULD_NOT_RUN: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    process::allow_many_files();
-    let done = match cli.command {
-        Command::Run(args) => commands::run::run(&args),
-        Command::Top(args) => commands::top::run(&args),
-        Command::Report(args) => commands::report::run(&args),
-        Command::Doctor(args) => commands::doctor::run(&args),
-        Command::Fire(args) => commands::fire::run(&args),
-        Command::Verify(args) => commands::verify::run(&args),
-        Command::Restore => commands::restore::run(),
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let understood = match config::understand(&arguments) {
+        Ok(understood) => understood,
+        Err(ConfigError::CommandLine(error)) => error.exit(),
+        Err(error) => return failed(&error.into()),
     };
-    done.unwrap_or_else(|error| {
-        eprintln!("smilat: {error:#}");
-        ExitCode::from(COULD_NOT_RUN)
-    })
+    process::allow_many_files();
+    let done = match &understood.cli.command {
+        Command::Run(args) => commands::run::run(args, &understood.options),
+        Command::Top(args) => commands::top::run(args),
+        Command::Report(args) => commands::report::run(args),
+        Command::Doctor(args) => commands::doctor::run(args),
+        Command::Fire(args) => commands::fire::run(args),
+        Command::Verify(args) => commands::verify::run(args),
+        Command::Restore => commands::restore::run(),
+        Command::Completions { shell } => commands::documents::completions(*shell),
+        Command::Documents { folder } => commands::documents::write(folder),
+    };
+    done.unwrap_or_else(|error| failed(&error))
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    commands::tell_failure(error);
+    ExitCode::from(COULD_NOT_RUN)
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod dist;
 mod ebpf;
+mod package;
 mod packages;
 mod prometheus;
 mod python;
@@ -67,7 +68,7 @@ enum Command {
         #[arg(value_enum)]
         name: Option<bench::Name>,
     },
-    /// Pack a release: target/dist/smilat-VERSION-ARCH.tar.gz
+    /// Pack a release into target/dist: smilat-VERSION-ARCH.tar.gz and a Debian package
     Dist,
 }
 

@@ -17,6 +17,8 @@ use anyhow::{Context as _, Result, bail};
 use crate::sh;
 
 const LINKER_VERSION: &str = "0.13.0";
+/// What makes Debian packages.
+const CARGO_DEB_VERSION: &str = "3.8.0";
 
 /// Debian's packages with `core` for BPF: a compiler, its cargo, and the library.
 const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
@@ -24,12 +26,16 @@ const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CORE: &str = "/usr/lib/rustlib/bpfel-unknown-none";
 
 /// What the tests on this machine need beside it: programs, and the Debian packages they come in.
-const TEST_TOOLS: [(&str, &str); 5] = [
+const TEST_TOOLS: [(&str, &str); 9] = [
     ("chromium", "chromium"),
+    ("debootstrap", "debootstrap"),
     ("jq", "jq"),
-    ("tmux", "tmux"),
+    ("man", "man-db"),
     ("openssl", "openssl"),
     ("python3", "python3"),
+    ("strace", "strace"),
+    ("systemd-analyze", "systemd"),
+    ("tmux", "tmux"),
 ];
 
 /// A compiler that can build for BPF, and the linker that goes with it.
@@ -217,6 +223,34 @@ fn linker(compiler: &Compiler) -> Result<PathBuf> {
     )?;
     fs::remove_dir_all(home.join("target"))?;
     Ok(linker)
+}
+
+/// `PATH` with cargo-deb in front, which is built into the cache when it is not there yet.
+pub(crate) fn with_cargo_deb() -> Result<OsString> {
+    let home = sh::cache()?.join(format!("cargo-deb-{CARGO_DEB_VERSION}"));
+    if !home.join("bin/cargo-deb").is_file() {
+        say(&format!(
+            "building cargo-deb {CARGO_DEB_VERSION} into {} (about a minute, once)",
+            home.display()
+        ));
+        sh::run(
+            sh::cargo()
+                .args(["install", "--quiet", "cargo-deb", "--locked"])
+                .args(["--version", CARGO_DEB_VERSION])
+                .args(["--no-default-features", "--features", "lzma"])
+                .arg("--root")
+                .arg(&home)
+                .arg("--target-dir")
+                .arg(home.join("target")),
+        )?;
+        fs::remove_dir_all(home.join("target"))?;
+    }
+    let mut path = home.join("bin").into_os_string();
+    if let Some(rest) = std::env::var_os("PATH") {
+        path.push(":");
+        path.push(rest);
+    }
+    Ok(path)
 }
 
 /// `22` of `libLLVM.so.22.1` or `libLLVM.so.22.1-rust-1.97.0-nightly`.

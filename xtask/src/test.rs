@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::{ebpf, prometheus, python, run, setup, sh, vm};
+use crate::{ebpf, package, prometheus, python, run, setup, sh, vm};
 
 /// The parts, cheapest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -12,6 +12,8 @@ pub(crate) enum Part {
     Unit,
     /// Real BPF on this kernel, as root
     Host,
+    /// The Debian package and its unit, in a fresh Debian
+    Package,
     /// Real SMIs, made and measured in virtual machines with stock kernels
     Vm,
 }
@@ -30,6 +32,10 @@ pub(crate) fn test(
     }
     if part.is_none_or(|part| part == Part::Host) {
         host(update.snapshots)?;
+    }
+    if part.is_none_or(|part| part == Part::Package) {
+        setup::test_tools()?;
+        package::test()?;
     }
     if part.is_none_or(|part| part == Part::Vm) {
         vm::test(only, kernel, update)?;

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What is watched and how.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
 #[command(next_help_heading = "Detection")]
 pub struct Detection {
     /// Drop gaps shorter than this in the kernel

@@ -2,6 +2,7 @@
 
 mod beside;
 pub mod doctor;
+pub mod documents;
 pub mod fire;
 pub mod report;
 pub mod restore;
@@ -12,3 +13,5 @@ pub mod verify;
 mod messages;
 mod signals;
 mod watch;
+
+pub use messages::tell_failure;

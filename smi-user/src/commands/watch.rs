@@ -11,11 +11,23 @@ use crate::{
     bpf::{Bpf, BpfError},
     cli::Detection,
     collector::Collector,
-    detector::{self, Detector},
-    kernel::{cpus::CpuList, perf::PerfError, refusal, sched},
+    counter,
+    detector::{self, Detector, spin::Spin},
+    kernel::{
+        capabilities,
+        cpus::CpuList,
+        perf::PerfError,
+        process::{
+            CAP_BPF, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_PERFMON, CAP_SYS_ADMIN,
+            CAP_SYS_NICE, CAP_SYS_RAWIO, CAP_SYSLOG, Capabilities,
+        },
+        refusal,
+        release::{self, Version},
+        sched,
+    },
     model::{DetectorInfo, Snapshot},
     settings::{Settings, Wanted},
-    units::{show, show_ns},
+    units::{ns, show, show_ns},
 };
 
 /// How often waiting single gaps are fetched and the user is told what happened.
@@ -128,6 +140,61 @@ impl Watch {
     pub(super) fn fetch(&mut self) -> Result<Vec<String>> {
         self.collector.fetch()?;
         Ok(self.collector.warnings())
+    }
+
+    /// Whether the threshold can be changed while it runs: the kernel's tracers have one of their own from their start on.
+    pub(super) fn takes_threshold(&self) -> bool {
+        self.collector.info().name == Spin.name()
+    }
+
+    /// Changes the threshold while it runs, and warns about one below the noise.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub(super) fn set_threshold(&mut self, threshold: Duration) -> Result<()> {
+        self.set_threshold_ns(ns(threshold))?;
+        tell_noise(self.collector.info());
+        Ok(())
+    }
+
+    /// Gives up what privileges are not needed any more: no flaw of smilat's can use them then. `again`: whether another
+    /// detector may have to be started. All are kept where the kernel's settings have to be put back at the end.
+    pub(super) fn give_up_privileges(&self, asked: &Detection, again: bool) {
+        if self.info().name != Spin.name() || asked.smi_cost {
+            log::debug!("privileges are kept, to put back the kernel's settings at the end");
+            return;
+        }
+        let mut kept = vec![
+            // The counters of a CPU that went offline and is back.
+            CAP_PERFMON,
+            // Reports that are yet to be opened, where root writes to others' folders.
+            CAP_DAC_OVERRIDE,
+            CAP_DAC_READ_SEARCH,
+        ];
+        // Before, the kernel asks for it at every use of a map (commit c8644cd0efe7).
+        let release = release::release();
+        let asks_always =
+            Version::of_release(&release).is_none_or(|version| version < Version::new(5, 19));
+        if again || asks_always || asked.bpf_stats {
+            kept.push(CAP_BPF);
+        }
+        if again {
+            kept.extend([CAP_SYS_NICE, CAP_SYS_ADMIN, CAP_SYSLOG, CAP_SYS_RAWIO]);
+        }
+        if self
+            .collector
+            .counter()
+            .is_some_and(counter::reads_registers)
+        {
+            kept.push(CAP_SYS_RAWIO);
+        }
+        let names: Vec<&str> = kept.iter().map(|(_, name)| *name).collect();
+        match capabilities::keep_only(Capabilities::of(kept)) {
+            Ok(()) => log::debug!("of the capabilities, at most {} are kept", names.join(" ")),
+            Err(error) => {
+                log::warn!("privileges that are not needed could not be given up: {error}");
+            }
+        }
     }
 
     /// How the detector is set now, and the noise it measured.

@@ -185,6 +185,11 @@ pub fn counters() -> [Box<dyn Counter>; 3] {
     ]
 }
 
+/// Whether the counter of that name opens `/dev/cpu/N/msr`, which takes `CAP_SYS_RAWIO`.
+pub fn reads_registers(name: &str) -> bool {
+    name == msr_device::NAME
+}
+
 /// The best counter that can be had here.
 ///
 /// # Errors

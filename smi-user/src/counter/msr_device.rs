@@ -15,13 +15,16 @@ use crate::kernel::{
 /// `MSR_SMI_COUNT` (Intel SDM volume 4): SMIs since reset in the low 32 bits, the rest is reserved.
 const MSR_SMI_COUNT: u32 = 0x34;
 
+/// What it is called.
+pub(super) const NAME: &str = "MSR 0x34";
+
 /// See the module.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MsrDevice;
 
 impl Counter for MsrDevice {
     fn name(&self) -> &'static str {
-        "MSR 0x34"
+        NAME
     }
 
     fn source(&self) -> &'static str {

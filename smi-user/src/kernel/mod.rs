@@ -2,6 +2,7 @@
 //! system call of its own.
 
 pub mod btf;
+pub mod capabilities;
 pub mod changes;
 pub mod clock;
 pub mod container;

@@ -4,6 +4,10 @@ use std::{fs, mem::MaybeUninit};
 
 /// The capabilities smilat uses, with their bit (`include/uapi/linux/capability.h`).
 pub const CAP_SYS_ADMIN: (u32, &str) = (21, "CAP_SYS_ADMIN");
+/// For files of other users: reports that `sudo smilat` writes into a user's folder.
+pub const CAP_DAC_OVERRIDE: (u32, &str) = (1, "CAP_DAC_OVERRIDE");
+/// The same for reading.
+pub const CAP_DAC_READ_SEARCH: (u32, &str) = (2, "CAP_DAC_READ_SEARCH");
 /// For I/O ports and model-specific registers.
 pub const CAP_SYS_RAWIO: (u32, &str) = (17, "CAP_SYS_RAWIO");
 /// For a real-time priority.
@@ -29,19 +33,31 @@ impl Capabilities {
     }
 
     /// Just these.
-    pub fn of<const N: usize>(capabilities: [(u32, &str); N]) -> Self {
+    pub fn of(capabilities: impl IntoIterator<Item = (u32, &'static str)>) -> Self {
         Self(
             capabilities
-                .iter()
+                .into_iter()
                 .fold(0, |bits, (bit, _)| bits | 1 << bit),
         )
     }
 
     fn of_status(status: &str) -> Option<Self> {
-        let hex = status
-            .lines()
-            .find_map(|line| line.strip_prefix("CapEff:"))?;
+        Self::set_of_status(status, "CapEff:")
+    }
+
+    /// The permitted ones of a thread, by its `status` file.
+    pub fn permitted_of_status(status: &str) -> Option<Self> {
+        Self::set_of_status(status, "CapPrm:")
+    }
+
+    fn set_of_status(status: &str, name: &str) -> Option<Self> {
+        let hex = status.lines().find_map(|line| line.strip_prefix(name))?;
         u64::from_str_radix(hex.trim(), 16).ok().map(Self)
+    }
+
+    /// A bit each.
+    pub fn bits(self) -> u64 {
+        self.0
     }
 
     /// Whether `capability` is there, or `CAP_SYS_ADMIN`, where that stands in for it (`bpf_capable` and

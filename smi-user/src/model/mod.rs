@@ -1,5 +1,6 @@
 //! Plain data: what was counted, and what follows from it by arithmetic alone.
 
+mod carry;
 mod cause;
 mod cost;
 mod histogram;

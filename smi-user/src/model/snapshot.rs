@@ -297,6 +297,11 @@ impl Snapshot {
         all
     }
 
+    /// The part of the CPU of that number.
+    pub fn cpu(&self, number: u32) -> Option<&CpuSnapshot> {
+        self.cpus.iter().find(|cpu| cpu.cpu == number)
+    }
+
     /// A count of all CPUs together.
     pub fn sum(&self, of: impl Fn(&CpuSnapshot) -> u64) -> u64 {
         self.cpus.iter().map(of).sum()

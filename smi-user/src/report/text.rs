@@ -230,8 +230,8 @@ impl Text {
             show_ns(snapshot.elapsed_ns as f64)
         );
         text += &self.heading();
-        for (position, cpu) in snapshot.cpus.iter().enumerate() {
-            let since = match earlier.and_then(|earlier| earlier.cpus.get(position)) {
+        for cpu in snapshot.cpus.iter().filter(|cpu| is_watched(snapshot, cpu)) {
+            let since = match earlier.and_then(|earlier| earlier.cpu(cpu.cpu)) {
                 Some(earlier) => cpu.since(earlier),
                 None => cpu.total(),
             };
@@ -250,6 +250,12 @@ impl Text {
     }
 }
 
+/// Whether the CPU is still watched: those that are not keep their place in the summary.
+fn is_watched(snapshot: &Snapshot, cpu: &CpuSnapshot) -> bool {
+    let watched: Result<CpuList, _> = snapshot.detector.cpus.parse();
+    watched.is_ok_and(|watched| watched.contains(cpu.cpu))
+}
+
 /// What was proven in an interval, on a line; `None` when nothing was.
 fn proven(earlier: Option<&Snapshot>, snapshot: &Snapshot) -> Option<String> {
     let before = earlier.map(Snapshot::causes).unwrap_or_default();
@@ -266,9 +272,9 @@ fn proven(earlier: Option<&Snapshot>, snapshot: &Snapshot) -> Option<String> {
         .collect();
     // By how many: most SMIs come to all CPUs.
     let mut moved: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
-    for (position, cpu) in snapshot.cpus.iter().enumerate() {
+    for cpu in &snapshot.cpus {
         let then = earlier
-            .and_then(|earlier| earlier.cpus.get(position)?.smis)
+            .and_then(|earlier| earlier.cpu(cpu.cpu)?.smis)
             .unwrap_or_default();
         let by = cpu
             .smis

@@ -1,45 +1,53 @@
 //! `smilat run`: detect, count, report.
 
 mod exports;
+mod lasting;
 mod outlets;
 mod progress;
 mod recording;
+mod reload;
+mod service;
 
-use std::{future::pending, process::ExitCode, sync::Arc};
+use std::{future::pending, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+use tokio::time::{self, Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::{
     messages,
-    signals::Signals,
-    watch::{FETCH, Prepared},
+    signals::{Hangups, Signals},
+    watch::{FETCH, Prepared, Watch},
 };
 use crate::{
     cli::RunArgs,
+    config::Options,
     detector,
+    model::Snapshot,
     output::Ended,
     settings::Settings,
     units::{ns, show},
 };
 use exports::Exports;
+use lasting::Lasting;
 use outlets::{Outlets, tell_plan};
 use progress::Progress;
+use reload::Reload;
+use service::Service;
 
 /// Exit status when a gap exceeded the hardlimit.
 const EXCEEDED: u8 = 1;
 
-/// Runs the command.
+/// Runs the command; `options` are the `args` as they were written.
 ///
 /// # Errors
 /// When it could not run, or not to the end.
-pub fn run(args: &RunArgs) -> Result<ExitCode> {
+pub fn run(args: &RunArgs, options: &Options) -> Result<ExitCode> {
     let level = if args.verbose {
         log::LevelFilter::Debug
     } else if args.quiet {
         log::LevelFilter::Error
     } else {
-        log::LevelFilter::Warn
+        log::LevelFilter::Info
     };
     messages::init(level);
     if args.detection.detector == detector::Choice::All {
@@ -47,16 +55,16 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let prepared = Prepared::new(&args.detection)?;
-    check_limit(args, &prepared.settings)?;
+    check_limit(args.hardlimit, &prepared.settings)?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?
-        .block_on(collect(args, prepared))
+        .block_on(collect(args, options, prepared))
 }
 
-fn check_limit(args: &RunArgs, settings: &Settings) -> Result<()> {
-    if let Some(limit) = args.hardlimit {
+fn check_limit(hardlimit: Option<Duration>, settings: &Settings) -> Result<()> {
+    if let Some(limit) = hardlimit {
         ensure!(
             limit >= settings.threshold,
             "--hardlimit {} is below --threshold {}: gaps in between are dropped in the kernel and could not be judged; lower the threshold",
@@ -67,24 +75,31 @@ fn check_limit(args: &RunArgs, settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-async fn collect(args: &RunArgs, prepared: Prepared) -> Result<ExitCode> {
-    let mut signals = Signals::new()?;
+async fn collect(args: &RunArgs, options: &Options, prepared: Prepared) -> Result<ExitCode> {
+    let mut reload = Reload::new(args, options);
+    let mut signals = match reload {
+        Some(_) => Signals::but_hangup()?,
+        None => Signals::new()?,
+    };
+    let mut hangups = Hangups::new(reload.is_some())?;
+    let mut service = Service::new();
     let exports = Exports::prepare(args)?;
     let recording = recording::claim(args)?;
     let ready = prepared.begin(&args.detection)?;
     let plan = ready.plan();
     tell_plan(args, &plan);
-    let mut watch = ready.start(&args.detection)?;
+    let mut lasting = Lasting::new(ready.start(&args.detection)?);
     // Only now: a run that could not start must not have emptied a file, or begun a recording.
     let mut outlets = Outlets::open(args, exports, recording, &plan)?;
+    lasting
+        .watch()?
+        .give_up_privileges(&args.detection, reload.is_some());
 
     let began = Instant::now();
     let end = args.duration.map(|duration| began + duration);
-    let mut ticks = interval_at(began + args.interval, args.interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let fetch = FETCH.min(args.interval);
-    let mut fetches = interval_at(began + fetch, fetch);
-    fetches.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut ticks = every(args.interval);
+    let mut fetches = every(FETCH.min(args.interval));
+    service.ready(lasting.watch()?.info());
     let mut progress = Progress::new(args, began);
     let mut complete = false;
     let failure = loop {
@@ -96,18 +111,38 @@ async fn collect(args: &RunArgs, prepared: Prepared) -> Result<ExitCode> {
                 complete = true;
                 break None;
             }
+            () = hangups.next() => {
+                let Some(reload) = &mut reload else { continue };
+                service.reloading();
+                progress.clear();
+                let outcome = reload.again(&mut lasting);
+                if let Some(ended) = outcome.ended {
+                    pass_on(&ended, &mut outlets, &mut lasting);
+                    ticks.reset();
+                }
+                if let Some(error) = outcome.failure {
+                    break Some(error);
+                }
+                if let Some(interval) = outcome.interval {
+                    ticks = every(interval);
+                    fetches = every(FETCH.min(interval));
+                }
+                match lasting.watch() {
+                    Ok(watch) => service.ready(watch.info()),
+                    Err(error) => break Some(error),
+                }
+            }
             _ = ticks.tick() => {
-                let snapshot = match watch.snapshot() {
+                let snapshot = match lasting.snapshot() {
                     Ok(snapshot) => Arc::new(snapshot),
                     Err(error) => break Some(error),
                 };
                 progress.clear();
-                if !outlets.interval(&snapshot) {
-                    watch.give_up(&snapshot);
-                }
+                service.interval(&snapshot);
+                pass_on(&snapshot, &mut outlets, &mut lasting);
             }
             _ = fetches.tick() => {
-                let warnings = match watch.fetch() {
+                let warnings = match lasting.watch().and_then(Watch::fetch) {
                     Ok(warnings) => warnings,
                     Err(error) => break Some(error),
                 };
@@ -115,12 +150,17 @@ async fn collect(args: &RunArgs, prepared: Prepared) -> Result<ExitCode> {
                     progress.clear();
                     log::warn!("{warning}");
                 }
+                service.alive();
                 progress.show();
             }
         }
     };
     progress.clear();
-    let (snapshot, stopped) = watch.finish()?;
+    service.stopping();
+    let (snapshot, stopped) = match lasting.finish() {
+        Ok(finished) => finished,
+        Err(error) => return Err(failure.unwrap_or(error)),
+    };
     let snapshot = Arc::new(snapshot);
     let (ended, exports) = tokio::select! {
         ended = outlets.finish(&snapshot) => ended?,
@@ -136,8 +176,13 @@ async fn collect(args: &RunArgs, prepared: Prepared) -> Result<ExitCode> {
         return Err(error);
     }
     stopped?;
+    judge(args, &snapshot, complete && ended == Ended::Written)
+}
+
+/// The exit status of a run that came to its end; `complete`: its duration is over, and all was reported.
+fn judge(args: &RunArgs, snapshot: &Snapshot, complete: bool) -> Result<ExitCode> {
     let watched = snapshot.cpus.iter().any(|cpu| cpu.exposure_ns > 0);
-    if complete && !watched && ended == Ended::Written {
+    if complete && !watched {
         bail!(
             "no window came before the end, so nothing was watched; a --duration of several --window is needed"
         );
@@ -147,6 +192,22 @@ async fn collect(args: &RunArgs, prepared: Prepared) -> Result<ExitCode> {
         (Some(max), Some(limit)) if max > limit => ExitCode::from(EXCEEDED),
         _ => ExitCode::SUCCESS,
     })
+}
+
+/// Reports an interval; counts its single gaps as given up where that cannot be.
+fn pass_on(snapshot: &Arc<Snapshot>, outlets: &mut Outlets, lasting: &mut Lasting) {
+    if !outlets.interval(snapshot)
+        && let Ok(watch) = lasting.watch()
+    {
+        watch.give_up(snapshot);
+    }
+}
+
+/// Ticks from now on, the first after one `period`; of those that were missed, none is made up for.
+fn every(period: Duration) -> time::Interval {
+    let mut ticks = interval_at(Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks
 }
 
 async fn at(time: Option<Instant>) {

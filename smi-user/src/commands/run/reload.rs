@@ -1,0 +1,173 @@
+//! A configuration that is read again while the run goes on.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Error, Result, ensure};
+use clap::Args as _;
+
+use super::{
+    super::watch::Prepared,
+    check_limit,
+    lasting::{Lasting, Replaced},
+};
+use crate::{
+    cli::{Detection, RunArgs},
+    config::{self, Options},
+    detector::Choice,
+    model::Snapshot,
+    units::show,
+};
+
+/// The option that says how often to report.
+const INTERVAL: &str = "interval";
+
+/// What of the options is in force, and where they come from.
+pub(super) struct Reload {
+    file: PathBuf,
+    options: Options,
+    detection: Detection,
+    interval: Duration,
+    hardlimit: Option<Duration>,
+}
+
+/// What reading it again led to.
+#[derive(Default)]
+pub(super) struct Outcome {
+    /// The interval that was ended, so that none has two settings.
+    pub(super) ended: Option<Arc<Snapshot>>,
+    /// The time between reports, where that is another now.
+    pub(super) interval: Option<Duration>,
+    /// Why nothing can be detected any more.
+    pub(super) failure: Option<Error>,
+}
+
+impl Reload {
+    /// Of a run that began with `args`, written as `options`; `None` where they come from no file.
+    pub(super) fn new(args: &RunArgs, options: &Options) -> Option<Self> {
+        Some(Self {
+            file: args.config.clone()?,
+            options: options.clone(),
+            detection: args.detection.clone(),
+            interval: args.interval,
+            hardlimit: args.hardlimit,
+        })
+    }
+
+    /// Reads the file again and does what has changed in it, as far as that can be done while the run goes on; says what
+    /// was done and what was not.
+    pub(super) fn again(&mut self, lasting: &mut Lasting) -> Outcome {
+        match self.try_again(lasting) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                log::error!("not reloaded, all goes on as before: {error:#}");
+                Outcome::default()
+            }
+        }
+    }
+
+    /// # Errors
+    /// When what is asked for cannot be; nothing was changed then.
+    fn try_again(&mut self, lasting: &mut Lasting) -> Result<Outcome> {
+        let arguments: Vec<_> = std::env::args_os().collect();
+        let understood = config::understand(&arguments)?;
+        let asked = understood.run().context("this is no run")?;
+        ensure!(
+            asked.detection.detector != Choice::All,
+            "detector = \"all\" lists the detectors instead of running one; choose one"
+        );
+        let mut outcome = Outcome::default();
+        let changed = config::differences(&self.options, &understood.options);
+        let (now, later): (Vec<_>, Vec<_>) = changed
+            .into_iter()
+            .partition(|name| name == INTERVAL || of_detection(name));
+        let mut told = Vec::new();
+        if asked.detection != self.detection {
+            // Before anything is stopped: what makes no sense, or cannot run here.
+            let prepared = Prepared::new(&asked.detection)?;
+            check_limit(self.hardlimit, &prepared.settings)?;
+            self.detect(prepared, &asked.detection, lasting, &mut outcome, &mut told)?;
+        }
+        if outcome.failure.is_none() && asked.interval != self.interval {
+            self.interval = asked.interval;
+            outcome.interval = Some(asked.interval);
+            told.push(format!("a report every {}", show(asked.interval)));
+        }
+        if asked.detection == self.detection {
+            for name in now {
+                match understood.options.get(&name) {
+                    Some(values) => self.options.insert(name, values.clone()),
+                    None => self.options.remove(&name),
+                };
+            }
+        }
+        if told.is_empty() && later.is_empty() && outcome.ended.is_none() {
+            told.push("nothing has changed".to_owned());
+        }
+        if !told.is_empty() {
+            log::info!("read {} again: {}", self.file.display(), told.join("; "));
+        }
+        if !later.is_empty() {
+            log::warn!(
+                "{} cannot be changed while it runs: start smilat again for it",
+                later.join(", ")
+            );
+        }
+        Ok(outcome)
+    }
+
+    /// Has the detector do what is asked.
+    ///
+    /// # Errors
+    /// When nothing was changed.
+    fn detect(
+        &mut self,
+        prepared: Prepared,
+        asked: &Detection,
+        lasting: &mut Lasting,
+        outcome: &mut Outcome,
+        told: &mut Vec<String>,
+    ) -> Result<()> {
+        let mut but_threshold = self.detection.clone();
+        but_threshold.threshold = asked.threshold;
+        if but_threshold == *asked && lasting.watch()?.takes_threshold() {
+            outcome.ended = Some(Arc::new(lasting.snapshot()?));
+            match lasting.watch()?.set_threshold(asked.threshold) {
+                Ok(()) => {
+                    told.push(format!("threshold {}", show(asked.threshold)));
+                    self.detection = asked.clone();
+                }
+                Err(error) => log::error!("the threshold stays as it was: {error:#}"),
+            }
+            return Ok(());
+        }
+        // Shown until here: what comes now may take a moment.
+        log::debug!("starting the detector again");
+        match lasting.replace(prepared, asked, &self.detection) {
+            Ok((ended, replaced)) => {
+                outcome.ended = Some(ended);
+                match replaced {
+                    Ok(Replaced::Yes(plan)) => {
+                        told.push(format!(
+                            "the detector was started again, and totals go on\n{}",
+                            plan.trim_end()
+                        ));
+                        self.detection = asked.clone();
+                    }
+                    Ok(Replaced::Back(error)) => log::error!(
+                        "the new settings cannot be had, so the old ones are in force again: {error:#}"
+                    ),
+                    Err(error) => outcome.failure = Some(error),
+                }
+            }
+            Err(error) => outcome.failure = Some(error),
+        }
+        Ok(())
+    }
+}
+
+/// Whether the option is about what is watched and how.
+fn of_detection(name: &str) -> bool {
+    Detection::augment_args(clap::Command::new(""))
+        .get_arguments()
+        .any(|arg| arg.get_long() == Some(name))
+}

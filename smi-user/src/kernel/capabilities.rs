@@ -1,0 +1,123 @@
+//! Gives capabilities up for good (`capabilities(7)`). They belong to threads, and a thread can change none but its own, so
+//! each one is sent a signal whose handler does it.
+
+use std::{
+    fs, io, mem, ptr,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::Duration,
+};
+
+use super::process::Capabilities;
+
+/// `_LINUX_CAPABILITY_VERSION_3`.
+const VERSION: u32 = 0x2008_0522;
+/// `CAP_SETPCAP`: may take from the bounding set.
+const SETPCAP: u32 = 8;
+/// How often threads that still have what they should not are asked again.
+const TRIES: u32 = 200;
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What the handler leaves a thread.
+static KEPT: AtomicU64 = AtomicU64::new(u64::MAX);
+
+#[repr(C)]
+struct Header {
+    version: u32,
+    pid: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Sets {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// Takes everything but `kept` from all threads of this process, and from the bounding set where that is allowed
+/// (`CAP_SETPCAP`). What was not there is not given.
+///
+/// # Errors
+/// When a thread still has more after a while.
+pub fn keep_only(kept: Capabilities) -> io::Result<()> {
+    KEPT.store(kept.bits(), Ordering::SeqCst);
+    let signal = libc::SIGRTMAX() - 1;
+    // SAFETY: `sigaction` is plain data, for which zero is "no flags, nothing masked".
+    let mut ours: libc::sigaction = unsafe { mem::zeroed() };
+    ours.sa_sigaction = give_up as extern "C" fn(libc::c_int) as usize;
+    ours.sa_flags = libc::SA_RESTART;
+    // SAFETY: as above; overwritten by the call.
+    let mut before: libc::sigaction = unsafe { mem::zeroed() };
+    // SAFETY: both live until the call returns; the handler makes system calls only and touches nothing but an atomic.
+    if unsafe { libc::sigaction(signal, &raw const ours, &raw mut before) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let outcome = ask_all(kept, signal);
+    if outcome.is_ok() {
+        // No signal is under way: every thread has answered. SAFETY: `before` is what was in force.
+        unsafe { libc::sigaction(signal, &raw const before, ptr::null_mut()) };
+    }
+    outcome
+}
+
+/// Asks every thread that has more than `kept`, those too that begin meanwhile, until none has.
+fn ask_all(kept: Capabilities, signal: i32) -> io::Result<()> {
+    for _ in 0..TRIES {
+        let mut asked = 0;
+        for thread in fs::read_dir("/proc/self/task")? {
+            let thread = thread?;
+            // One that is gone meanwhile has nothing any more.
+            let Ok(status) = fs::read_to_string(thread.path().join("status")) else {
+                continue;
+            };
+            let more = Capabilities::permitted_of_status(&status)
+                .is_some_and(|permitted| permitted.bits() & !kept.bits() != 0);
+            if let Some(id) = thread
+                .file_name()
+                .to_str()
+                .and_then(|id| id.parse::<i32>().ok())
+                && more
+            {
+                asked += 1;
+                // SAFETY: no preconditions; a thread that has ended is answered with ESRCH, which shows in the next round.
+                unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), id, signal) };
+            }
+        }
+        if asked == 0 {
+            return Ok(());
+        }
+        thread::sleep(PAUSE);
+    }
+    Err(io::Error::other(
+        "a thread still has capabilities that it was to give up",
+    ))
+}
+
+/// Leaves the calling thread what is [`KEPT`]. A handler of signals: nothing in it but system calls.
+extern "C" fn give_up(_signal: libc::c_int) {
+    let kept = KEPT.load(Ordering::SeqCst);
+    let header = Header {
+        version: VERSION,
+        pid: 0,
+    };
+    let mut sets = [Sets::default(); 2];
+    // SAFETY: the kernel's own layouts, alive until the calls return; `errno` is put back for the code interrupted.
+    unsafe {
+        let errno = *libc::__errno_location();
+        if libc::syscall(libc::SYS_capget, &raw const header, sets.as_mut_ptr()) == 0 {
+            if sets[0].effective >> SETPCAP & 1 == 1 {
+                for capability in (0..u64::BITS).filter(|bit| kept >> bit & 1 == 0) {
+                    libc::syscall(libc::SYS_prctl, libc::PR_CAPBSET_DROP, capability, 0, 0, 0);
+                }
+            }
+            for (set, kept) in sets.iter_mut().zip([kept as u32, (kept >> 32) as u32]) {
+                set.effective &= kept;
+                set.permitted &= kept;
+                set.inheritable &= kept;
+            }
+            libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr());
+        }
+        *libc::__errno_location() = errno;
+    }
+}
