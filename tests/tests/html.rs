@@ -1,11 +1,18 @@
 //! The HTML report in a browser: it asks for nothing, says what the recording says, and suits readers and windows of all
 //! kinds. With `SMILAT_SCREENSHOTS=FOLDER` pictures are kept there, to be looked at.
 
-use std::{env, fs, path::Path};
+use std::{
+    env,
+    fs::{self, File},
+    io::BufWriter,
+    path::Path,
+};
 
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use smi_user::{
     model::{Comparison, Histogram, Summary},
+    recording::{Line, Reader},
     report,
     units::show_ns,
 };
@@ -13,7 +20,10 @@ use tempfile::TempDir;
 use tests::{
     browser::Browser,
     day::{comparison, day},
+    output,
     places::{expected, range, same},
+    replay::replay,
+    smilat, stderr,
 };
 
 const LARGEST: usize = 5_000_000;
@@ -90,26 +100,85 @@ fn the_page_asks_for_nothing_and_complains_of_nothing() {
     shown.browser.wait("Log.entryAdded");
 }
 
+/// A real recording of some seconds, replayed to a day at one snapshot a second: through the command, as users would.
+#[test]
+fn a_day_of_a_real_recording_is_a_small_page_that_says_what_the_recording_says() {
+    const DAY: u64 = 86_400;
+    let folder = TempDir::new().expect("a folder");
+    let [short, day, page] = ["short", "day", "day.html"].map(|name| folder.path().join(name));
+    output(
+        smilat()
+            .args(["run", "--quiet", "--preset=idle", "--threshold=50us"])
+            .args([
+                "--interval=1s",
+                "--duration=8s",
+                "--hardlimit=50us",
+                "--record",
+            ])
+            .arg(&short),
+    );
+    let (mut header, mut recorded) = (None, Vec::new());
+    let mut reader = Reader::open(&short).expect("recorded");
+    while let Some(line) = reader.next_line().expect("read") {
+        match line {
+            Line::Header(of) => header = Some(of),
+            Line::Snapshot(snapshot) => recorded.push(*snapshot),
+            torn @ Line::Torn { .. } => panic!("{torn:?}"),
+        }
+    }
+    let mut to = BufWriter::new(File::create(&day).expect("a file"));
+    let second = SignedDuration::from_secs(1);
+    replay(header.as_deref(), &recorded, DAY, second, &mut to).expect("replayed");
+    to.into_inner().expect("written");
+
+    // The limit is that of the header, and real gaps above it are no failure of the report's.
+    let reported = |args: &[&str]| {
+        let output = smilat().arg("report").arg(&day).args(args).output();
+        let output = output.expect("run");
+        assert!(
+            output.status.code().is_some_and(|code| code < 2),
+            "{}",
+            stderr(&output)
+        );
+        output.stdout
+    };
+    reported(&["--output", page.to_str().expect("UTF-8")]);
+    let json: Value = serde_json::from_slice(&reported(&["--json"])).expect("JSON");
+    let summaries: Vec<Summary> =
+        serde_json::from_value(json["summaries"].clone()).expect("summaries");
+    assert_eq!((summaries.len(), summaries[0].snapshots), (1, DAY));
+    // What was added over and over: the sums of a day, by arithmetic of our own.
+    let per_round = recorded.last().expect("one").total().count - recorded[0].total().count;
+    let rounds = (DAY - 1) / (recorded.len() as u64 - 1);
+    let rest = (DAY - 1) % (recorded.len() as u64 - 1);
+    let in_rest = recorded[rest as usize].total().count - recorded[0].total().count;
+    let all = recorded[0].total().count + rounds * per_round + in_rest;
+    assert_eq!(summaries[0].total.count, all);
+
+    let size = fs::metadata(&page).expect("written").len();
+    println!(
+        "{size} bytes, {all} gaps, {} marks",
+        summaries[0].gaps.len()
+    );
+    assert!(size < LARGEST as u64, "{size} bytes");
+    let mut browser = Browser::start();
+    browser.look(1280, "light");
+    browser.open(&page);
+    for complaint in [
+        "Log.entryAdded",
+        "Runtime.consoleAPICalled",
+        "Runtime.exceptionThrown",
+    ] {
+        assert_eq!(browser.told(complaint).next(), None);
+    }
+    assert_eq!(browser.told("Network.requestWillBeSent").count(), 1);
+    numbers_are_those_of(&mut browser, &json, &summaries);
+}
+
 #[test]
 fn every_number_is_the_recordings() {
     for mut shown in [Shown::one(), Shown::two()] {
-        let found = shown.browser.value(
-            "[...document.querySelectorAll('[data-at]')].map(e => [e.dataset.at, \
-             e.getAttribute('value') ?? e.getAttribute('datetime'), e.dataset.unit ?? 'time', e.textContent])",
-        );
-        let found = found.as_array().expect("numbers");
-        assert!(found.len() > 1_000, "{} numbers", found.len());
-        for number in found {
-            let [at, value, unit, text] = [0, 1, 2, 3].map(|of| number[of].as_str().expect("text"));
-            let expected = expected(&shown.source, &shown.summaries, at);
-            let expected = expected.unwrap_or_else(|| panic!("{at}: no such value"));
-            assert!(same(&expected, value), "{at}: {value} for {expected}");
-            match unit {
-                "ns" => assert_eq!(text, show_ns(value.parse().expect("ns")), "{at}"),
-                "count" => assert_eq!(text.replace('\u{202f}', ""), value, "{at}"),
-                _ => assert!(!text.is_empty(), "{at}"),
-            }
-        }
+        numbers_are_those_of(&mut shown.browser, &shown.source, &shown.summaries);
         // And no cell has a number that could not be compared.
         let others = shown.browser.value(
             "[...document.querySelectorAll('td')].flatMap(td => { \
@@ -126,6 +195,27 @@ fn every_number_is_the_recordings() {
                     .contains(&text.as_str())
             });
             assert!(is_name, "{text} is no name");
+        }
+    }
+}
+
+/// Whether every number in the page that names its place is what stands at that place.
+fn numbers_are_those_of(browser: &mut Browser, source: &Value, summaries: &[Summary]) {
+    let found = browser.value(
+        "[...document.querySelectorAll('[data-at]')].map(e => [e.dataset.at, \
+         e.getAttribute('value') ?? e.getAttribute('datetime'), e.dataset.unit ?? 'time', e.textContent])",
+    );
+    let found = found.as_array().expect("numbers");
+    assert!(found.len() > 200, "{} numbers", found.len());
+    for number in found {
+        let [at, value, unit, text] = [0, 1, 2, 3].map(|of| number[of].as_str().expect("text"));
+        let expected = expected(source, summaries, at);
+        let expected = expected.unwrap_or_else(|| panic!("{at}: no such value"));
+        assert!(same(&expected, value), "{at}: {value} for {expected}");
+        match unit {
+            "ns" => assert_eq!(text, show_ns(value.parse().expect("ns")), "{at}"),
+            "count" => assert_eq!(text.replace('\u{202f}', ""), value, "{at}"),
+            _ => assert!(!text.is_empty(), "{at}"),
         }
     }
 }

@@ -7,8 +7,8 @@ use super::html;
 use crate::{
     model::{
         Attribution, Cause, CauseStats, Comparison, CpuSnapshot, DetectorInfo, Difference, Gap,
-        GapKind, GapStats, Header, Histogram, Interval, Machine, Period, RecordCounts, Slot,
-        StretchCounts, Summary, TracerCounts, Verdict, WindowCounts,
+        GapKind, GapStats, Header, Histogram, Interval, Machine, Period, PeriodSearch,
+        RecordCounts, Slot, StretchCounts, Summary, TracerCounts, Verdict, WindowCounts,
     },
     settings::Mode,
 };
@@ -204,7 +204,15 @@ fn a_recording_without_gaps_says_so() {
     let quiet = page(&empty);
     assert!(quiet.contains("There are no gaps."));
     assert!(quiet.contains("No hardlimit given"));
-    assert!(quiet.contains("No fixed interval"));
+    assert!(quiet.contains("Too few single gaps were recorded to look for fixed intervals."));
+    empty.periods_searched = Some(PeriodSearch {
+        shortest_ns: 2e6,
+        longest_ns: 20e9,
+        events: 512,
+    });
+    let searched = page(&empty);
+    assert!(searched.contains("No fixed interval between"));
+    assert!(searched.contains(r#"data-at="/summaries/0/periods_searched/events""#));
     empty.total.exposure_ns = 0;
     empty.timeline.clear();
     empty.cpus.clear();
