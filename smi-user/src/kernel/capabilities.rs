@@ -47,18 +47,13 @@ pub fn keep_only(kept: Capabilities) -> io::Result<()> {
     let mut ours: libc::sigaction = unsafe { mem::zeroed() };
     ours.sa_sigaction = give_up as extern "C" fn(libc::c_int) as usize;
     ours.sa_flags = libc::SA_RESTART;
-    // SAFETY: as above; overwritten by the call.
-    let mut before: libc::sigaction = unsafe { mem::zeroed() };
-    // SAFETY: both live until the call returns; the handler makes system calls only and touches nothing but an atomic.
-    if unsafe { libc::sigaction(signal, &raw const ours, &raw mut before) } != 0 {
+    // The handler stays: a thread that was asked twice may have given up what it had and still have the second signal before
+    // it, which without a handler would end the process.
+    // SAFETY: it lives until the call returns; the handler makes system calls only and touches nothing but an atomic.
+    if unsafe { libc::sigaction(signal, &raw const ours, ptr::null_mut()) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    let outcome = ask_all(kept, signal);
-    if outcome.is_ok() {
-        // No signal is under way: every thread has answered. SAFETY: `before` is what was in force.
-        unsafe { libc::sigaction(signal, &raw const before, ptr::null_mut()) };
-    }
-    outcome
+    ask_all(kept, signal)
 }
 
 /// Asks every thread that has more than `kept`, those too that begin meanwhile, until none has.
