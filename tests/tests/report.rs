@@ -135,7 +135,7 @@ fn what_is_no_recording_is_refused_by_name() {
     for (text, told) in [
         ("PK\x03\x04 whatever\n", "is no recording of smilat"),
         ("{\"schema_version\":99}\n", "has schema_version 99"),
-        ("", "holds no snapshot"),
+        ("", "is empty: nothing has been recorded"),
     ] {
         fs::write(&path, text).expect("a file");
         refused(smilat().arg("report").arg(&path), &["foreign", told]);

@@ -340,7 +340,10 @@ fn what_cannot_be_shown_is_told_before_the_screen_is_taken() {
     let tmux = Tmux::new(100, 24, &[]);
     for (file, told) in [
         (foreign.display().to_string(), "is no recording of smilat"),
-        (empty.display().to_string(), "holds no snapshot"),
+        (
+            empty.display().to_string(),
+            "is empty: nothing has been recorded",
+        ),
         ("/nowhere".to_owned(), "cannot read /nowhere"),
     ] {
         tmux.command(&format!("{}; echo status $?", top(&file)));
