@@ -18,7 +18,7 @@ use crate::{
         cpus::CpuList,
         perf::PerfError,
         process::{
-            CAP_BPF, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_PERFMON, CAP_SYS_ADMIN,
+            self, CAP_BPF, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_PERFMON, CAP_SYS_ADMIN,
             CAP_SYS_NICE, CAP_SYS_RAWIO, CAP_SYSLOG, Capabilities,
         },
         refusal,
@@ -180,6 +180,9 @@ impl Watch {
         }
         if again {
             kept.extend([CAP_SYS_NICE, CAP_SYS_ADMIN, CAP_SYSLOG, CAP_SYS_RAWIO]);
+        }
+        if process::perf_takes_sys_admin() {
+            kept.push(CAP_SYS_ADMIN);
         }
         if self
             .collector
