@@ -100,7 +100,15 @@ impl Sampling {
             }
             let memory = sinc(hz * self.spread_s).abs().powf(turn);
             let half_width = (1.0 - memory) / std::f64::consts::TAU;
-            let near = (cycles - harmonic).abs() < (4.0 * half_width).max(0.02 * harmonic);
+            // Of CPUs in turn, the hills are narrow and so high that their slopes reach far, the more so the more gaps a
+            // window has: five are allowed for.
+            let slope = if turn > 1.0 {
+                (0.84 * (1.0 - memory)).sqrt()
+            } else {
+                0.0
+            };
+            let reach = (4.0 * half_width).max(0.02 * harmonic).max(slope);
+            let near = (cycles - harmonic).abs() < reach;
             let divided_out = half_width / period > MARGIN as f64 / (2.0 * length_s);
             memory > FAINT && near && !divided_out
         })
