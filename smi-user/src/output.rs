@@ -133,10 +133,13 @@ impl Output {
         &self.name
     }
 
-    /// Hands over a report; false when too many wait already and this one is left out.
-    pub(crate) fn send(&self, report: Bytes) -> bool {
+    /// Hands over a report, unless it is empty.
+    pub(crate) fn send(&self, report: Bytes) -> Sent {
         let bytes = report.len();
-        report.is_empty() || self.queue.send(report, bytes) != Sent::Full
+        if bytes == 0 {
+            return Sent::Taken;
+        }
+        self.queue.send(report, bytes)
     }
 
     /// Returns once nothing can be written any more: the reader went away, or writing failed.

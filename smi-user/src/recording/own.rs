@@ -51,7 +51,11 @@ pub(super) fn is_foreign(path: &Path) -> io::Result<bool> {
     match read {
         // Of one that ends too early, by a kill, what came before counts.
         Err(error) if text.is_empty() && error.kind() != io::ErrorKind::UnexpectedEof => {
-            if packed { Ok(true) } else { Err(error) }
+            if packed {
+                Ok(true)
+            } else {
+                Err(error)
+            }
         }
         _ => Ok(!begins_like_ours(&text)),
     }
@@ -147,7 +151,12 @@ mod tests {
             fs::write(&path, text).expect("written");
             assert!(!is_foreign(&path).expect("read"), "{number}");
         }
-        for text in [&b"precious"[..], b"{\"precious\":1}", b"\x1f\x8bdamaged, not short", b"\0"] {
+        for text in [
+            &b"precious"[..],
+            b"{\"precious\":1}",
+            b"\x1f\x8bdamaged, not short",
+            b"\0",
+        ] {
             for text in [text.to_vec(), pack(text)] {
                 fs::write(&path, &text).expect("written");
                 assert!(is_foreign(&path).expect("read"), "{text:?}");
@@ -166,7 +175,14 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let at = |name: &str| folder.path().join(name);
         let path = at("r");
-        let names = ["r", "r.1", "r.1.gz.tmp", "r.1.gz", "r.12.gz", ".r.smilat-lock"];
+        let names = [
+            "r",
+            "r.1",
+            "r.1.gz.tmp",
+            "r.1.gz",
+            "r.12.gz",
+            ".r.smilat-lock",
+        ];
         let others = ["s", "r.gz", "r.2", "r.old", "r.lock", "r.99999.gz"];
         symlink("to/r", at("dangling")).expect("a link");
         symlink(folder.path(), at("to")).expect("a link");

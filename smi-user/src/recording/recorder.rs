@@ -158,7 +158,10 @@ impl Recorder {
     ///
     /// # Errors
     /// When not all of the run is in the recording.
-    pub(crate) async fn finish(self, last: Option<Bytes>) -> (Result<()>, impl Future<Output = ()>) {
+    pub(crate) async fn finish(
+        self,
+        last: Option<Bytes>,
+    ) -> (Result<()>, impl Future<Output = ()>) {
         let Self {
             queue,
             done,
@@ -207,11 +210,7 @@ impl Recorder {
 }
 
 /// Writes all that comes; returns why the last that was lost was.
-fn write(
-    writer: &mut Writer,
-    lines: &mut Waiting<Message>,
-    losses: &Losses,
-) -> Option<io::Error> {
+fn write(writer: &mut Writer, lines: &mut Waiting<Message>, losses: &Losses) -> Option<io::Error> {
     let mut why = None;
     // Those lost since it was last possible to write.
     let mut in_a_row = 0;

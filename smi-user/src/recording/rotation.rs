@@ -299,8 +299,6 @@ impl Compressor {
             return Ok(AtEnd::Stuck);
         }
         // Unless it was done just then, it failed because it was stopped.
-        Ok(self
-            .outcome()
-            .map_or(AtEnd::Stopped, |()| AtEnd::Done))
+        Ok(self.outcome().map_or(AtEnd::Stopped, |()| AtEnd::Done))
     }
 }

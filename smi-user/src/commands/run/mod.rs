@@ -170,9 +170,7 @@ async fn collect(args: &RunArgs, options: &Options, prepared: Prepared) -> Resul
         }
         Err(error) => (Err(error), Ok(())),
     };
-    let ended = outlets
-        .finish(snapshot.as_ref().ok(), signals.next())
-        .await;
+    let ended = outlets.finish(snapshot.as_ref().ok(), signals.next()).await;
     let status = match (&snapshot, &ended) {
         (Ok(snapshot), Ok(ended)) => judge(args, snapshot, complete && *ended == Ended::Written),
         _ => Ok(ExitCode::SUCCESS),

@@ -20,6 +20,7 @@ use crate::{
     recording::{Claim, Recorder},
     report::{Ndjson, Report, Text},
     units::ns,
+    waiting::Sent,
 };
 
 /// See the module.
@@ -94,8 +95,8 @@ impl Outlets {
                 (Some(line), Format::Ndjson) => line.clone(),
                 _ => self.report.interval(snapshot),
             };
-            let taken = output.send(text);
-            if !taken {
+            let sent = output.send(text);
+            if sent == Sent::Full {
                 self.left_out += 1;
                 if self.left_out == 1 {
                     log::warn!(
@@ -103,7 +104,7 @@ impl Outlets {
                     );
                 }
             }
-            taken
+            sent == Sent::Taken
         });
         let gaps = snapshot.gaps.len() as u64;
         let only_here = if reported { 0 } else { gaps };
@@ -259,3 +260,7 @@ fn report(args: &RunArgs) -> Box<dyn Report> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "outlets_tests.rs"]
+mod tests;
