@@ -201,7 +201,14 @@ async fn what_fails_elsewhere_does_not_keep_the_last_push_from_its_receiver() {
     let args = args(&["--output=/dev/full", &format!("--otlp={url}")]);
     let mut outlets = open(&args).expect("opened");
     outlets.interval(&snapshot(1));
-    assert!(outlets.finish(Some(&snapshot(2)), pending()).await.is_err());
+    let mut last = samples::snapshot(2);
+    last.last = true;
+    assert!(
+        outlets
+            .finish(Some(&Arc::new(last)), pending())
+            .await
+            .is_err()
+    );
     arrived
         .recv_timeout(Duration::from_secs(10))
         .expect("the last push");
