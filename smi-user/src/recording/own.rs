@@ -109,13 +109,11 @@ fn resolved(path: &Path) -> Option<PathBuf> {
         if let Ok(path) = path.canonicalize() {
             return Some(path);
         }
-        match path.read_link() {
-            Ok(to) => path = parts::folder(&path).join(to),
-            Err(_) => {
-                let folder = parts::folder(&path).canonicalize().ok()?;
-                return Some(folder.join(path.file_name()?));
-            }
-        }
+        let Ok(to) = path.read_link() else {
+            let folder = parts::folder(&path).canonicalize().ok()?;
+            return Some(folder.join(path.file_name()?));
+        };
+        path = parts::folder(&path).join(to);
     }
     None
 }

@@ -241,3 +241,62 @@ fn write(writer: &mut Writer, lines: &mut Waiting<Message>, losses: &Losses) -> 
     }
     why
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, time::Instant};
+
+    use super::*;
+    use crate::recording::samples;
+
+    fn wait_until(done: impl Fn() -> bool) {
+        let began = Instant::now();
+        while !done() {
+            assert!(began.elapsed() < Duration::from_secs(20), "in vain");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_lost_is_known_at_once_and_told_at_the_end() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("gaps.ndjson");
+        let rotation = Rotation {
+            size: 1 << 20,
+            keep: 1,
+        };
+        let claim = Claim::take(&path).expect("free");
+        let mut recorder =
+            Recorder::begin(claim, rotation, samples::first_header()).expect("begun");
+        let line = |interval| Bytes::from(samples::line(interval));
+        let len = || fs::metadata(&path).map_or(0, |file| file.len());
+        let before = len();
+        assert!(recorder.send(line(1), 7));
+        wait_until(|| len() > before);
+        assert_eq!((recorder.lost(), recorder.gaps_lost()), (0, 0));
+        // Somebody puts another file there, which is not written to.
+        fs::remove_file(&path).expect("removed");
+        fs::write(&path, "precious").expect("written");
+        assert!(recorder.send(line(2), 5));
+        assert!(recorder.send(line(3), 0));
+        wait_until(|| recorder.lost() == 2);
+        assert_eq!(recorder.gaps_lost(), 5);
+        assert_eq!(recorder.gaps_lost(), 0);
+        fs::remove_file(&path).expect("removed");
+        assert!(recorder.send(line(4), 5));
+        let (whole, tidied) = recorder.finish(Some(line(5))).await;
+        tidied.await;
+        let told = whole.expect_err("some are missing").to_string();
+        assert!(
+            told.starts_with("2 of 5 snapshots are missing in "),
+            "{told}"
+        );
+        let left = fs::read(&path).expect("read");
+        let own = |interval| String::from_utf8(samples::line(interval)).expect("UTF-8");
+        assert!(
+            String::from_utf8(left)
+                .expect("UTF-8")
+                .ends_with(&(own(4) + &own(5)))
+        );
+    }
+}

@@ -106,6 +106,10 @@ impl Outlets {
             }
             sent == Sent::Taken
         });
+        if self.failure.is_some() {
+            // Told already; how many is told at the end.
+            self.left_out += 1;
+        }
         let gaps = snapshot.gaps.len() as u64;
         let only_here = if reported { 0 } else { gaps };
         let Some(recorder) = &mut self.recorder else {

@@ -22,18 +22,15 @@ pub(super) fn claim(args: &RunArgs) -> Result<Option<Claim>> {
         return Ok(None);
     };
     let claim = Claim::take(file)?;
-    let (same, reports) = match &args.output {
-        Some(output) => (
-            claim.includes(output),
-            format!("--output {}", output.display()),
-        ),
-        None => {
-            let stdout = io::stdout().as_fd().try_clone_to_owned();
-            let found = stdout.and_then(|stdout| File::from(stdout).metadata());
-            // Closed, or unknown to the kernel: no file of ours.
-            let same = found.is_ok_and(|found| claim.is_one(&found));
-            (same, "standard output".to_owned())
-        }
+    let (same, reports) = if let Some(output) = &args.output {
+        let name = format!("--output {}", output.display());
+        (claim.includes(output), name)
+    } else {
+        let stdout = io::stdout().as_fd().try_clone_to_owned();
+        let found = stdout.and_then(|stdout| File::from(stdout).metadata());
+        // One that is closed is no file of the recording.
+        let same = found.is_ok_and(|found| claim.is_one(&found));
+        (same, "standard output".to_owned())
     };
     if same {
         bail!(
