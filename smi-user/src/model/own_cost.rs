@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 /// What smilat itself costs the machine, since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnCost {
-    /// CPU time of the process, user and system (`getrusage(2)`). Sampling by the spin detector is in it unless the kernel
-    /// accounts interrupts apart (`CONFIG_IRQ_TIME_ACCOUNTING`): then, what it does in interrupts is in no process's time.
-    /// The kernel's tracers sample on threads of the kernel's, whose time is not in it either.
+    /// CPU time of the process, user and system (`getrusage(2)`). The spin detector's sampling, done in interrupts, is part of
+    /// it unless the kernel accounts for those apart (`CONFIG_IRQ_TIME_ACCOUNTING`: `kernel/sched/cputime.c`); that of the
+    /// kernel's tracers is done by threads of the kernel's.
     pub cpu_ns: u64,
     /// Memory it holds now (`VmRSS`); `None` where `/proc` cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
