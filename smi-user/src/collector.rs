@@ -159,9 +159,9 @@ impl Collector {
         self.read(ended, false)
     }
 
-    /// Counts single gaps of a snapshot that was not reported as given up.
-    pub fn give_up(&mut self, snapshot: &Snapshot) {
-        self.gaps_dropped += snapshot.gaps.len() as u64;
+    /// Counts single gaps of snapshots that were not reported as given up.
+    pub fn give_up(&mut self, gaps: u64) {
+        self.gaps_dropped += gaps;
     }
 
     /// Stops the detector and reads everything for the last time. What was counted is returned whatever became of the
@@ -225,6 +225,7 @@ impl Collector {
             cpus,
             gaps: std::mem::take(&mut self.gaps).into(),
             gaps_dropped: self.gaps_dropped,
+            recording_lost: None,
         })
     }
 }

@@ -24,3 +24,4 @@ pub mod serve;
 pub mod settings;
 pub mod units;
 pub mod verifying;
+mod waiting;

@@ -1,7 +1,7 @@
 //! The command line: reports, exit status, and what it says to bad input.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{BufRead as _, BufReader, Read as _},
     os::unix::process::CommandExt as _,
     process::{Child, Command, Stdio},
@@ -11,6 +11,7 @@ use std::{
 
 use smi_common::buckets;
 use smi_user::model::{Histogram, Snapshot};
+use tempfile::TempDir;
 use tests::{output, refused, smilat, smilat_path, snapshots, stderr, wait_until};
 
 /// Watches one CPU half of the time.
@@ -350,46 +351,73 @@ fn a_run_that_cannot_start_leaves_the_output_file_as_it_was() {
     assert_eq!(kept, "the report of yesterday");
 }
 
-#[test]
-fn a_reader_that_takes_nothing_holds_up_neither_the_run_nor_its_end() {
-    let mut child = start(&[
-        "--format=ndjson",
-        "--interval=10ms",
-        "--duration=2s",
-        "--threshold=1us",
-    ]);
+/// A run whose reader takes nothing yet: so many intervals wait for it already that some are left out. The folder holds
+/// its messages.
+fn unread() -> (Child, TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let messages = folder.path().join("messages");
+    let mut child = smilat()
+        .args([
+            "run",
+            "--format=ndjson",
+            "--cpus=0",
+            "--mode=per-cpu",
+            "--width=5ms",
+            "--window=10ms",
+            "--threshold=1us",
+            "--interval=10ms",
+            "--max-gap-records=100000",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(File::create(&messages).expect("a file"))
+        .spawn()
+        .expect("it starts");
+    wait_until("intervals that are left out", || {
+        assert!(child.try_wait().expect("a child").is_none(), "it ended");
+        let said = fs::read_to_string(&messages).expect("messages");
+        said.contains("does not keep up: some intervals are left out")
+    });
+    (child, folder)
+}
+
+fn interrupt(child: &Child) {
     let pid = libc::pid_t::try_from(child.id()).expect("a pid");
-    // Past its duration it waits for the reader; until then it has far more to say than a pipe holds.
-    thread::sleep(Duration::from_secs(3));
-    assert!(
-        child.try_wait().expect("a child").is_none(),
-        "it did not wait"
-    );
     // SAFETY: the child was not waited for, so the number is still its own.
     assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+}
+
+#[test]
+fn a_reader_that_takes_nothing_holds_up_neither_the_run_nor_its_end() {
+    let (mut child, _folder) = unread();
+    // The first ends the run, which then waits for its reader; another one ends that. Two that come before the first is
+    // seen are one.
     wait_until("the end of the run", || {
-        child.try_wait().expect("a child").is_some()
+        let ended = child.try_wait().expect("a child").is_some();
+        if !ended {
+            interrupt(&child);
+            thread::sleep(Duration::from_millis(50));
+        }
+        ended
     });
+    // Not 0, as if it had not waited.
     assert_eq!(child.wait().expect("it ended").code(), Some(2));
 }
 
 #[test]
 fn single_gaps_of_intervals_that_were_left_out_are_counted() {
-    let mut child = start(&[
-        "--format=ndjson",
-        "--interval=10ms",
-        "--duration=3s",
-        "--threshold=1us",
-        "--max-gap-records=100000",
-    ]);
-    // Later than a pipe and the queue fill, earlier than the end.
-    thread::sleep(Duration::from_millis(2500));
+    let (mut child, _folder) = unread();
     let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-    let all: Vec<Snapshot> = lines
-        .map(|line| serde_json::from_str(&line.expect("UTF-8")).expect("a snapshot"))
-        .collect();
+    let mut all: Vec<Snapshot> = Vec::new();
+    for line in lines {
+        all.push(serde_json::from_str(&line.expect("UTF-8")).expect("a snapshot"));
+        if all.len() == 1 {
+            // What waits is still written, and the last.
+            interrupt(&child);
+        }
+    }
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
     let last = all.last().expect("a snapshot");
+    assert!(last.last);
     let missing = last.interval - all.len() as u64;
     assert!(
         missing > 0,
@@ -397,6 +425,42 @@ fn single_gaps_of_intervals_that_were_left_out_are_counted() {
     );
     let single: usize = all.iter().map(|snapshot| snapshot.gaps.len()).sum();
     assert_eq!(single as u64 + last.gaps_dropped, last.cpus[0].records.sent);
+}
+
+#[test]
+fn what_smilat_costs_grows_and_its_programs_ran_as_often_as_stretches_did() {
+    let all = snapshots(&[
+        "--cpus=0",
+        "--mode=per-cpu",
+        "--width=50ms",
+        "--window=100ms",
+        "--quiet",
+        "--bpf-stats",
+        "--interval=300ms",
+        "--duration=2s",
+    ]);
+    assert!(all.len() >= 3, "{} snapshots", all.len());
+    for pair in all.windows(2) {
+        let (earlier, later) = (&pair[0].own_cost, &pair[1].own_cost);
+        assert!(later.cpu_ns > earlier.cpu_ns);
+        let (earlier, later) = (earlier.bpf.expect("measured"), later.bpf.expect("measured"));
+        assert!(later.runs > earlier.runs && later.run_ns > earlier.run_ns);
+    }
+    for snapshot in &all {
+        let own = snapshot.own_cost;
+        assert!(own.resident_bytes.is_some_and(|bytes| bytes > 1_000_000));
+        let bpf = own.bpf.expect("measured");
+        let stretches = snapshot.sum(|cpu| cpu.stretches.run);
+        // Each stretch is one run, and those that found their window over are runs, too.
+        assert!(bpf.runs >= stretches, "{} < {stretches}", bpf.runs);
+        // What was sampled was sampled in these runs.
+        let exposure_ns = snapshot.sum(|cpu| cpu.exposure_ns);
+        assert!(
+            bpf.run_ns > exposure_ns / 2,
+            "{} ns of runs, {exposure_ns} ns of exposure",
+            bpf.run_ns
+        );
+    }
 }
 
 /// `smilat run ARGS` where `prepare`, a shell command, has changed the mounts.

@@ -134,6 +134,7 @@ impl Plan {
                 cpus: cpus.clone(),
                 gaps: single,
                 gaps_dropped: 0,
+                recording_lost: None,
             }
         })
     }

@@ -79,8 +79,9 @@ pub struct RunArgs {
     /// One JSON object a line, after a header that tells the machine (docs/ndjson.md). A file that holds a recording
     /// already is added to, one that holds anything else is refused. When it reaches --rotate-size it is put aside as
     /// FILE.1.gz, the one before as FILE.2.gz, and so on; programs that are given FILE read these first. A kill or a
-    /// crash costs at most the last line, a power failure the last half minute. What cannot be written (full disk) is
-    /// counted and told, the collection goes on, and the exit status is 2 at the end.
+    /// crash costs the interval under way, the line being written and those that wait for a slow disk, a power failure
+    /// the last half minute. What cannot be written (full disk) is counted and told, the collection goes on, and the exit
+    /// status is 2 at the end. A reader of the reports that goes away does not end a run that records.
     #[arg(long, value_name = "FILE", help_heading = "Recording")]
     pub record: Option<PathBuf>,
 

@@ -213,9 +213,9 @@ impl Watch {
         self.collector.set_threshold_ns(threshold_ns)
     }
 
-    /// Counts single gaps of a snapshot that was not reported as given up.
-    pub(super) fn give_up(&mut self, snapshot: &Snapshot) {
-        self.collector.give_up(snapshot);
+    /// Counts single gaps of snapshots that were not reported as given up.
+    pub(super) fn give_up(&mut self, gaps: u64) {
+        self.collector.give_up(gaps);
     }
 
     /// Stops detecting, puts back what was changed, and reads everything for the last time; beside it the failure that

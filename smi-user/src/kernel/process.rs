@@ -110,7 +110,8 @@ pub fn perf_takes_sys_admin() -> bool {
 }
 
 /// CPU time of this process since it started, user and system, in ns (`getrusage(2)`; the kernel keeps it in ns and tells
-/// us).
+/// us). Of a kernel with `CONFIG_IRQ_TIME_ACCOUNTING`, without what it does in interrupts (`irqtime_account_irq`,
+/// `kernel/sched/cputime.c`).
 pub fn cpu_ns() -> u64 {
     let mut usage = MaybeUninit::<libc::rusage>::uninit();
     // SAFETY: the call writes the whole value; it cannot fail for this process.
@@ -125,12 +126,9 @@ pub fn cpu_ns() -> u64 {
     ns(usage.ru_utime) + ns(usage.ru_stime)
 }
 
-/// Memory this process holds, in bytes (`VmRSS` of `/proc/self/status`); 0 where `/proc` cannot be read.
-pub fn resident_bytes() -> u64 {
-    fs::read_to_string("/proc/self/status")
-        .ok()
-        .and_then(|status| resident_of_status(&status))
-        .unwrap_or(0)
+/// Memory this process holds, in bytes (`VmRSS` of `/proc/self/status`); `None` where `/proc` cannot be read.
+pub fn resident_bytes() -> Option<u64> {
+    resident_of_status(&fs::read_to_string("/proc/self/status").ok()?)
 }
 
 fn resident_of_status(status: &str) -> Option<u64> {
@@ -162,7 +160,7 @@ mod tests {
             Some(1_458_176)
         );
         assert_eq!(resident_of_status("Name:\tkthreadd\n"), None);
-        assert!(resident_bytes() > 100_000);
+        assert!(resident_bytes().is_some_and(|bytes| bytes > 100_000));
     }
 
     #[test]

@@ -59,9 +59,16 @@ pub fn set_fifo(priority: u8) -> io::Result<()> {
 }
 
 /// Has the calling thread give way to all others that are not real-time (nice 19), for work that can wait.
-pub fn give_way() {
-    // SAFETY: no memory is passed. On Linux 0 is the calling thread (setpriority(2)), and becoming nicer is always allowed.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+///
+/// # Errors
+/// `EPERM` where a filter of system calls has it so; the kernel itself always allows it.
+pub fn give_way() -> io::Result<()> {
+    // SAFETY: no memory is passed. On Linux 0 is the calling thread (setpriority(2)).
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// The CPU the calling thread runs on at this moment.

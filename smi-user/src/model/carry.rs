@@ -267,7 +267,7 @@ mod tests {
             attribution: Attribution::default(),
             own_cost: OwnCost {
                 cpu_ns: elapsed_ns,
-                resident_bytes: 5,
+                resident_bytes: Some(5),
                 bpf: Some(BpfCost {
                     runs: interval,
                     run_ns: interval,
@@ -276,6 +276,7 @@ mod tests {
             cpus,
             gaps: Vec::new(),
             gaps_dropped: interval,
+            recording_lost: None,
         }
     }
 

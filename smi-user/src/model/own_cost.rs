@@ -5,10 +5,13 @@ use serde::{Deserialize, Serialize};
 /// What smilat itself costs the machine, since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnCost {
-    /// CPU time of the process, user and system, sampling included (`getrusage(2)`).
+    /// CPU time of the process, user and system (`getrusage(2)`). The spin detector's sampling, done in interrupts, is part of
+    /// it unless the kernel accounts for those apart (`CONFIG_IRQ_TIME_ACCOUNTING`: `kernel/sched/cputime.c`); that of the
+    /// kernel's tracers is done by threads of the kernel's.
     pub cpu_ns: u64,
-    /// Memory it holds now (`VmRSS`).
-    pub resident_bytes: u64,
+    /// Memory it holds now (`VmRSS`); `None` where `/proc` cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resident_bytes: Option<u64>,
     /// The runs of its BPF programs; `None` while the kernel does not measure them (`--bpf-stats`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bpf: Option<BpfCost>,

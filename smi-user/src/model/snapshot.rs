@@ -35,6 +35,9 @@ pub struct Snapshot {
     pub gaps: Vec<Gap>,
     /// Single gaps since start that were given up because too many waited for a snapshot.
     pub gaps_dropped: u64,
+    /// Snapshots before this one that are missing in the run's recording, or not surely on its disk; `None` without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording_lost: Option<u64>,
 }
 
 /// What finds the gaps, and how it was set.

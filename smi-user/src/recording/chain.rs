@@ -31,35 +31,39 @@ pub(super) fn open(path: &Path) -> Result<Vec<Part>, RecordingError> {
             content: Box::new(io::stdin()),
         }]);
     }
-    let failed = |path: &Path, source| RecordingError::Io {
+    let failed = |path: &Path, why| RecordingError::Io {
         path: path.to_owned(),
-        source,
+        why,
     };
     let mut moved = None;
     for _ in 0..TRIES {
-        let names = names(path).map_err(|source| failed(path, source))?;
-        let opened: Result<Vec<(PathBuf, File)>, RecordingError> = names
+        let names = names(path).map_err(|why| failed(path, why))?;
+        let opened: Result<Vec<(PathBuf, Opened)>, RecordingError> = names
             .iter()
             .map(|name| match File::open(name) {
-                Ok(file) => Ok((name.clone(), file)),
-                Err(source) => Err(failed(name, source)),
+                Ok(file) => Ok((name.clone(), Opened::File(file))),
+                // The others can be read nevertheless.
+                Err(why) if name != path && why.kind() != io::ErrorKind::NotFound => {
+                    Ok((name.clone(), Opened::Refused(why)))
+                }
+                Err(why) => Err(failed(name, why)),
             })
             .collect();
         match opened {
             Ok(files) if unmoved(&files) && self::names(path).is_ok_and(|now| now == names) => {
                 return Ok(files
                     .into_iter()
-                    .map(|(path, file)| Part {
+                    .map(|(path, content)| Part {
                         path,
-                        content: Box::new(file),
+                        content: Box::new(content),
                     })
                     .collect());
             }
             Ok(_) => {}
-            Err(RecordingError::Io { path, source })
-                if source.kind() == io::ErrorKind::NotFound && names.len() > 1 =>
+            Err(RecordingError::Io { path, why })
+                if why.kind() == io::ErrorKind::NotFound && names.len() > 1 =>
             {
-                moved = Some(RecordingError::Io { path, source });
+                moved = Some(RecordingError::Io { path, why });
             }
             Err(error) => return Err(error),
         }
@@ -80,9 +84,9 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>, RecordingError> {
     if path == Path::new("-") {
         return Ok(Vec::new());
     }
-    names(path).map_err(|source| RecordingError::Io {
+    names(path).map_err(|why| RecordingError::Io {
         path: path.to_owned(),
-        source,
+        why,
     })
 }
 
@@ -111,12 +115,31 @@ fn names(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(names)
 }
 
+/// A file, opened or not.
+enum Opened {
+    File(File),
+    /// Why it could not be; told when it is its turn.
+    Refused(io::Error),
+}
+
+impl Read for Opened {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.read(to),
+            Self::Refused(why) => Err(io::Error::new(why.kind(), why.to_string())),
+        }
+    }
+}
+
 /// Whether each file still has the name that it was opened by.
-fn unmoved(files: &[(PathBuf, File)]) -> bool {
-    files
-        .iter()
-        .all(|(path, file)| match (path.metadata(), file.metadata()) {
+fn unmoved(files: &[(PathBuf, Opened)]) -> bool {
+    files.iter().all(|(path, opened)| {
+        let Opened::File(file) = opened else {
+            return true;
+        };
+        match (path.metadata(), file.metadata()) {
             (Ok(named), Ok(opened)) => (named.dev(), named.ino()) == (opened.dev(), opened.ino()),
             _ => false,
-        })
+        }
+    })
 }

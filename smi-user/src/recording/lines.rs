@@ -14,12 +14,12 @@ use crate::model::{Header, SCHEMA_VERSION, Snapshot};
 #[derive(Debug, Error)]
 pub enum RecordingError {
     /// It cannot be opened or read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {why}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
-        source: io::Error,
+        /// Why; not called a source, for then those who tell all sources would tell it twice.
+        why: io::Error,
     },
     /// Its first line is not smilat's.
     #[error(
@@ -41,6 +41,20 @@ pub enum RecordingError {
         "{} is empty: nothing has been recorded in it; give a file that `smilat run --record` or `--format ndjson` wrote", .0.display()
     )]
     Empty(PathBuf),
+}
+
+impl RecordingError {
+    /// What is wrong, without the name of the file.
+    pub(super) fn why(&self) -> String {
+        match self {
+            Self::Io { why, .. } => why.to_string(),
+            Self::Foreign(_) => "it is no recording of smilat".to_owned(),
+            Self::Newer { version, .. } => format!(
+                "it has schema_version {version}, and this smilat reads up to {SCHEMA_VERSION}"
+            ),
+            Self::Empty(_) => "it is empty".to_owned(),
+        }
+    }
 }
 
 /// A line of a recording.

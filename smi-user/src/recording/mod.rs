@@ -5,12 +5,13 @@ mod chain;
 mod claim;
 mod lines;
 mod mend;
+mod own;
 mod parts;
 mod reader;
 mod recorder;
 mod rotation;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 mod sequence;
 mod tail;
 mod writer;

@@ -2,11 +2,14 @@
 
 use std::{
     collections::BTreeSet,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs, io,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
+
+/// The highest number of a part: no more can be kept. What has a higher one, such as a date, is not smilat's.
+const MOST: u64 = 9999;
 
 /// The part `number`, put aside and compressed; 1 is the newest.
 pub(super) fn compressed(path: &Path, number: u64) -> PathBuf {
@@ -23,9 +26,17 @@ pub(super) fn unfinished(path: &Path) -> PathBuf {
     with(path, ".1.gz.tmp")
 }
 
-/// Held by the process that records.
+/// Held by the process that records. A name that nobody else gives: `FILE.lock` may be some other program's.
 pub(super) fn lock(path: &Path) -> PathBuf {
-    with(path, ".lock")
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".smilat-lock");
+    folder(path).join(name)
+}
+
+/// All names of `path`'s recording that there are or may be, but those of compressed parts.
+pub(super) fn all_but_compressed(path: &Path) -> [PathBuf; 4] {
+    [path.to_owned(), plain(path), unfinished(path), lock(path)]
 }
 
 /// The folder that all of them are in.
@@ -46,20 +57,21 @@ pub(super) fn numbers(path: &Path) -> io::Result<BTreeSet<u64>> {
     };
     let mut numbers = BTreeSet::new();
     for entry in fs::read_dir(folder(path))? {
-        let found = entry?.file_name();
-        let number = found
-            .as_bytes()
-            .strip_prefix(name.as_bytes())
-            .and_then(|rest| str::from_utf8(rest).ok())
-            .and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".gz"))
-            // "01" and "+1" are not names that this module gives.
-            .and_then(|digits| {
-                let number: u64 = digits.parse().ok()?;
-                (number > 0 && number.to_string() == digits).then_some(number)
-            });
-        numbers.extend(number);
+        numbers.extend(number(name, &entry?.file_name()));
     }
     Ok(numbers)
+}
+
+/// The number of the compressed part `found` of a recording called `name`, if it is one by its name.
+pub(super) fn number(name: &OsStr, found: &OsStr) -> Option<u64> {
+    let rest = found.as_bytes().strip_prefix(name.as_bytes())?;
+    let digits = str::from_utf8(rest)
+        .ok()?
+        .strip_prefix('.')?
+        .strip_suffix(".gz")?;
+    let number: u64 = digits.parse().ok()?;
+    // "01" and "+1" are not names that this module gives.
+    ((1..=MOST).contains(&number) && number.to_string() == digits).then_some(number)
 }
 
 fn with(path: &Path, suffix: &str) -> PathBuf {
@@ -84,6 +96,7 @@ mod tests {
             "gaps.ndjson.03.gz",
             "gaps.ndjson.0.gz",
             "gaps.ndjson.old.gz",
+            "gaps.ndjson.20261122.gz",
             "gaps.ndjson.1.gz.tmp",
             "other.ndjson.4.gz",
         ] {

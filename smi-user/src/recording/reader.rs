@@ -12,11 +12,10 @@ use flate2::read::MultiGzDecoder;
 use super::{
     chain::{self, Part},
     lines::{Line, Parsed, RecordingError, begins_like_ours, newer, parse},
+    own::GZIP,
     sequence::{Remark, Sequence},
 };
 
-/// How a gzip file begins (RFC 1952).
-const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// A line that is longer is none of smilat's: with 8192 CPUs and the most single gaps that wait, one stays below it.
 const LONGEST: u64 = 256 << 20;
 const BUFFER: usize = 256 << 10;
@@ -29,6 +28,10 @@ pub struct Reader {
     lines: Option<Box<dyn BufRead + Send>>,
     /// Its name, or that of the last.
     path: PathBuf,
+    /// The file that was asked for; what is wrong with others beside it does not keep it from being read.
+    asked: PathBuf,
+    /// What was wrong with the last such file.
+    passed_over: Option<RecordingError>,
     /// Number of the line in its file.
     number: u64,
     /// Whether there was a line in any file.
@@ -71,9 +74,15 @@ impl Reader {
 
     fn of(path: &Path, parts: VecDeque<Part>) -> Self {
         Self {
-            parts,
             lines: None,
             path: path.to_owned(),
+            // Standard input has another name here than on the command line.
+            asked: match parts.front() {
+                Some(part) if parts.len() == 1 => part.path.clone(),
+                _ => path.to_owned(),
+            },
+            parts,
+            passed_over: None,
             number: 0,
             any: false,
             text: Vec::new(),
@@ -97,25 +106,49 @@ impl Reader {
     /// The next line; `None` after the last.
     ///
     /// # Errors
-    /// When a file cannot be read, is not smilat's, or a newer one's; when nothing was recorded at all.
+    /// When the file that was asked for cannot be read, is not smilat's, or a newer one's; when nothing was recorded at
+    /// all, or nothing of it can be read.
     pub fn next_line(&mut self) -> Result<Option<Line>, RecordingError> {
         if let Some(line) = self.next.take() {
             return Ok(Some(line));
         }
         loop {
-            if self.lines.is_none() && !self.next_part()? {
-                return if self.any {
-                    Ok(None)
-                } else {
-                    Err(RecordingError::Empty(self.path.clone()))
+            match self.line_or_end_of_part() {
+                Ok(Some(line)) => {
+                    self.any = true;
+                    return Ok(Some(line));
+                }
+                Ok(None) => self.lines = None,
+                Err(error) if self.path != self.asked => {
+                    self.remarks.push(Remark::Damaged {
+                        path: self.path.clone(),
+                        line: match error {
+                            RecordingError::Io { .. } => self.number + 1,
+                            _ => self.number.max(1),
+                        },
+                        why: error.why(),
+                    });
+                    self.passed_over = Some(error);
+                    self.lines = None;
+                }
+                Err(error) => return Err(error),
+            }
+            if self.lines.is_none() && self.parts.is_empty() {
+                return match self.passed_over.take() {
+                    _ if self.any => Ok(None),
+                    Some(error) => Err(error),
+                    None => Err(RecordingError::Empty(self.path.clone())),
                 };
             }
-            if let Some(line) = self.line_of_part()? {
-                self.any = true;
-                return Ok(Some(line));
-            }
-            self.lines = None;
         }
+    }
+
+    /// The next line of the file being read, or of the next one if there is none; `None` after its last.
+    fn line_or_end_of_part(&mut self) -> Result<Option<Line>, RecordingError> {
+        if self.lines.is_none() && !self.next_part()? {
+            return Ok(None);
+        }
+        self.line_of_part()
     }
 
     /// Begins the next file; false when there is none.
@@ -130,7 +163,7 @@ impl Reader {
             .by_ref()
             .take(GZIP.len() as u64)
             .read_to_end(&mut start)
-            .map_err(|source| self.failed(source))?;
+            .map_err(|why| self.failed(why))?;
         let packed = start == GZIP;
         let whole = io::Cursor::new(start).chain(content);
         self.lines = Some(if packed {
@@ -249,10 +282,10 @@ impl Reader {
         }
     }
 
-    fn failed(&self, source: io::Error) -> RecordingError {
+    fn failed(&self, why: io::Error) -> RecordingError {
         RecordingError::Io {
             path: self.path.clone(),
-            source,
+            why,
         }
     }
 }

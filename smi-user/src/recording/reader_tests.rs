@@ -266,3 +266,56 @@ fn a_line_too_long_is_not_kept() {
     assert!(samples::line(1).len() < 4_000);
     assert_eq!(told(&mut reader), format!("1 !2:{} 2", long.len()));
 }
+
+#[test]
+fn an_older_file_that_cannot_be_read_does_not_keep_the_others_from_it() {
+    let newer = String::from_utf8(samples::line(2)).expect("UTF-8");
+    let newer = newer.replace("\"schema_version\":1", "\"schema_version\":2");
+    let bad: [(&[u8], &str); 5] = [
+        (b"precious", "no recording of smilat"),
+        (b"\x1f\x8bdamaged, not short", "gzip"),
+        (&pack(b"{\"precious\":1}\n"), "no recording of smilat"),
+        (&pack(newer.as_bytes()), "schema_version 2"),
+        (b"", ""),
+    ];
+    for (content, why) in bad {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("r");
+        let text = |part: u64| [samples::header(part), samples::line(part)].concat();
+        fs::write(parts::compressed(&path, 2), pack(&text(1))).expect("written");
+        fs::write(parts::compressed(&path, 1), content).expect("written");
+        fs::write(&path, text(3)).expect("written");
+        let mut reader = Reader::open(&path).expect("it opens");
+        assert_eq!(told(&mut reader), "-1 1 -3 3", "{why}");
+        let remarks: Vec<String> = reader.remarks().iter().map(Remark::to_string).collect();
+        let told_of = remarks
+            .iter()
+            .any(|one| one.contains("r.1.gz cannot be read"));
+        assert_eq!(told_of, !why.is_empty(), "{remarks:?}");
+        assert!(remarks.iter().any(|one| one.contains(why)), "{remarks:?}");
+        assert!(
+            remarks.iter().any(|one| one.contains("part 2 of the run")),
+            "{remarks:?}"
+        );
+        // By its own name it is what was asked for.
+        assert!(
+            Reader::open(&parts::compressed(&path, 1))
+                .expect("it opens")
+                .next_line()
+                .is_err()
+        );
+        // Where nothing can be read, that is no recording.
+        fs::remove_file(&path).expect("removed");
+        fs::remove_file(parts::compressed(&path, 2)).expect("removed");
+        assert!(Reader::open(&path).expect("it opens").next_line().is_err());
+    }
+}
+
+#[test]
+fn an_error_says_why_once() {
+    let error = Reader::open(Path::new("/no/such/file"))
+        .err()
+        .expect("none");
+    let told = format!("{:#}", anyhow::Error::from(error));
+    assert_eq!(told.matches("No such file").count(), 1, "{told}");
+}

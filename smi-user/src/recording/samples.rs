@@ -39,9 +39,9 @@ pub(super) fn header(part: u64) -> Vec<u8> {
     format!("{{\"recording\":{json}}}\n").into()
 }
 
-/// The line of an interval's snapshot.
-pub(super) fn line(interval: u64) -> Vec<u8> {
-    let snapshot = Snapshot {
+/// An interval's snapshot.
+pub(crate) fn snapshot(interval: u64) -> Snapshot {
+    Snapshot {
         schema_version: SCHEMA_VERSION,
         time: started(),
         elapsed_ns: interval * 1_000_000_000,
@@ -69,6 +69,11 @@ pub(super) fn line(interval: u64) -> Vec<u8> {
         cpus: Vec::new(),
         gaps: Vec::new(),
         gaps_dropped: 0,
-    };
-    Ndjson::line(&snapshot).to_vec()
+        recording_lost: None,
+    }
+}
+
+/// Its line.
+pub(super) fn line(interval: u64) -> Vec<u8> {
+    Ndjson::line(&snapshot(interval)).to_vec()
 }

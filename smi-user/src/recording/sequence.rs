@@ -30,11 +30,12 @@ pub enum Remark {
         /// Number of the interval that comes next.
         before: u64,
     },
-    /// The rest of a compressed file.
+    /// The rest of a file: of a compressed one that is damaged, or of one beside `FILE` that cannot be read or is no
+    /// recording.
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Number of the line in which the damage is.
+        /// Number of the line from which on nothing can be had.
         line: u64,
         /// What is wrong.
         why: String,
@@ -71,7 +72,7 @@ impl fmt::Display for Remark {
             ),
             Self::Damaged { path, line, why } => write!(
                 f,
-                "{} cannot be decompressed from line {line} on: {why}",
+                "{} cannot be read from line {line} on, and what it held is missing here: {why}",
                 path.display()
             ),
         }

@@ -1,7 +1,7 @@
 //! Writes the files of a recording, one after another.
 
 use std::{
-    io,
+    io, mem,
     path::Path,
     time::{Duration, Instant},
 };
@@ -13,7 +13,7 @@ use super::{
     lines::HeaderOut,
     mend::Mended,
     parts,
-    rotation::{Compressor, Rotation, put_aside},
+    rotation::{AtEnd, Compressor, GRACE, Rotation, put_aside},
     tail::Tail,
 };
 use crate::{model::Header, units::show_bytes};
@@ -35,8 +35,14 @@ pub(super) struct Writer {
     /// Whether the user knows that files cannot be put aside.
     told: bool,
     synced: Instant,
+    /// Snapshots since then.
+    since_sync: u64,
     /// Why the kernel could not write to the disk what it had taken, if it once could not.
     unsynced: Option<io::Error>,
+    /// Whether it could not the last time.
+    sync_fails: bool,
+    /// Snapshots of which it is not sure for that reason that they are on the disk.
+    unsure: u64,
 }
 
 impl Writer {
@@ -56,9 +62,12 @@ impl Writer {
             compressor: Compressor::new(),
             told: false,
             synced: Instant::now(),
+            since_sync: 0,
             unsynced: None,
+            sync_fails: false,
+            unsure: 0,
         };
-        if parts::plain(&path).exists() || parts::unfinished(&path).exists() {
+        if is_there(&parts::plain(&path)) || is_there(&parts::unfinished(&path)) {
             writer.compress();
         }
         let begun = writer.open().and_then(|()| {
@@ -78,11 +87,17 @@ impl Writer {
         self.claim.path()
     }
 
-    /// Adds a line, which is the kernel's when this returns; a full file is put aside before.
+    /// Snapshots of which it is not sure that they are on the disk, for it failed to take what had been written.
+    pub(super) fn unsure(&self) -> u64 {
+        self.unsure
+    }
+
+    /// Adds a line, which is the kernel's when this returns; a full file is put aside before. `interval_ns` is the time from
+    /// this snapshot to the next: another header tells if it has changed.
     ///
     /// # Errors
     /// When it cannot be written; the file ends with the line before then.
-    pub(super) fn append(&mut self, line: &[u8]) -> io::Result<()> {
+    pub(super) fn append(&mut self, line: &[u8], interval_ns: u64) -> io::Result<()> {
         if let Some(tail) = &self.tail
             && !tail.is_at(self.claim.path())
         {
@@ -92,6 +107,12 @@ impl Writer {
             );
             self.tail = None;
         }
+        if self.header.interval_ns != interval_ns {
+            self.header.interval_ns = interval_ns;
+            if let Some(tail) = &mut self.tail {
+                tail.headed = false;
+            }
+        }
         self.make_room(line.len() as u64);
         self.ready()?;
         let Some(tail) = &mut self.tail else {
@@ -99,22 +120,66 @@ impl Writer {
         };
         tail.append(line)?;
         tail.has_snapshots = true;
+        self.since_sync += 1;
         if self.synced.elapsed() >= SYNC {
-            self.synced = Instant::now();
-            let synced = tail.sync();
-            self.unsynced = self.unsynced.take().or(synced.err());
+            self.sync();
         }
         Ok(())
     }
 
-    /// Has everything on the disk, and waits until what was put aside is compressed.
+    /// Has everything on the disk.
     ///
     /// # Errors
-    /// When the file may not be on the disk.
-    pub(super) fn finish(mut self) -> io::Result<()> {
-        let synced = self.tail.as_ref().map_or(Ok(()), Tail::sync);
-        self.collect();
-        self.unsynced.map_or(synced, Err)
+    /// When something of this run may not be on the disk.
+    pub(super) fn sync_all(&mut self) -> io::Result<()> {
+        self.sync();
+        self.unsynced.take().map_or(Ok(()), Err)
+    }
+
+    /// Ends it. What was put aside is compressed if that takes a short time, or else by the next run.
+    pub(super) fn end(mut self) {
+        match self.compressor.end(GRACE) {
+            Ok(AtEnd::Done) => {}
+            Ok(AtEnd::Stopped) => log::debug!(
+                "{} is not compressed yet: the next run does that",
+                parts::plain(self.path()).display()
+            ),
+            // Held until the process ends: nobody else may begin meanwhile.
+            Ok(AtEnd::Stuck) => mem::forget(self.claim),
+            Err(error) => self.tell("compressed", &error),
+        }
+    }
+
+    /// Has the kernel write to the disk what it was given.
+    fn sync(&mut self) {
+        self.synced = Instant::now();
+        let Some(tail) = &self.tail else { return };
+        let synced = tail.sync();
+        let snapshots = mem::take(&mut self.since_sync);
+        match synced {
+            Ok(()) if self.sync_fails => {
+                self.sync_fails = false;
+                log::warn!(
+                    "the disk of {} takes what is written again; of {} snapshots it is not sure that they are on it",
+                    self.path().display(),
+                    self.unsure
+                );
+            }
+            Ok(()) => {}
+            Err(error) => {
+                self.unsure += snapshots;
+                if !self.sync_fails {
+                    self.sync_fails = true;
+                    log::warn!(
+                        "the disk of {} did not take what was written in the last {} s: {error}; {snapshots} snapshots may \
+                         not be on it",
+                        self.path().display(),
+                        SYNC.as_secs()
+                    );
+                }
+                self.unsynced.get_or_insert(error);
+            }
+        }
     }
 
     /// Opens the file, and puts its end right.
@@ -170,7 +235,7 @@ impl Writer {
             return;
         }
         self.collect();
-        if parts::plain(self.path()).exists() {
+        if is_there(&parts::plain(self.path())) {
             // There is one that could not be compressed.
             if self.compressor.may_try() {
                 self.compress();
@@ -180,6 +245,8 @@ impl Writer {
         match put_aside(self.path(), self.rotation.keep) {
             Ok(()) => {
                 self.tail = None;
+                // Compressing it has it on the disk, too.
+                self.since_sync = 0;
                 self.told = false;
                 self.compress();
             }
@@ -210,6 +277,11 @@ impl Writer {
             );
         }
     }
+}
+
+/// Whether there is anything of this name, if only a link to nothing.
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
 #[cfg(test)]

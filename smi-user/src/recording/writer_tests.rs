@@ -73,10 +73,24 @@ impl Place {
     }
 }
 
+impl Writer {
+    /// As the thread that records does at the end.
+    fn finish(mut self) -> io::Result<()> {
+        let synced = self.sync_all();
+        self.end();
+        synced
+    }
+}
+
+fn append(writer: &mut Writer, interval: u64) -> io::Result<()> {
+    let interval_ns = writer.header.interval_ns;
+    writer.append(&samples::line(interval), interval_ns)
+}
+
 /// Writes intervals and lets each compression end, so that files are put aside when they are full.
 fn write(writer: &mut Writer, intervals: impl IntoIterator<Item = u64>) {
     for interval in intervals {
-        writer.append(&samples::line(interval)).expect("appended");
+        append(writer, interval).expect("appended");
         writer.collect();
     }
 }
@@ -241,7 +255,7 @@ fn a_file_moved_away_is_followed_by_another_with_its_header() {
     // Nothing foreign is written to, and nothing is given up.
     fs::remove_file(&place.path).expect("removed");
     fs::write(&place.path, "precious").expect("written");
-    let refused = writer.append(&samples::line(3)).expect_err("foreign");
+    let refused = append(&mut writer, 3).expect_err("foreign");
     assert!(refused.to_string().contains("no recording"), "{refused}");
     fs::remove_file(&place.path).expect("removed");
     write(&mut writer, [4]);
@@ -356,4 +370,135 @@ fn files_that_cannot_be_put_aside_grow_until_they_can() {
     write(&mut writer, 5..=5);
     writer.finish().expect("finished");
     assert_eq!(place.told(), ["r.1.gz: -1 1 2 3 4", "r: -2 5"]);
+}
+
+#[test]
+fn files_of_others_beside_it_are_neither_moved_nor_replaced_nor_deleted() {
+    let place = Place::new();
+    let beside = |name: &str| place.path.with_file_name(name);
+    let precious = b"precious";
+    // A lock of another program's, a backup with a date, one beyond what is kept, and a link where the lock is to be.
+    let others = [
+        "gaps.ndjson.lock",
+        "gaps.ndjson.20261122.gz",
+        "gaps.ndjson.7.gz",
+        "gaps.ndjson.old",
+    ];
+    for name in others {
+        fs::write(beside(name), precious).expect("written");
+    }
+    let mut writer = place.begin(two(), 2);
+    write(&mut writer, 1..=9);
+    writer.finish().expect("finished");
+    for name in others {
+        assert_eq!(fs::read(beside(name)).expect(name), precious, "{name}");
+    }
+    assert!(place.names().contains(&"r.2.gz".to_owned()));
+    // One that is in the way stops the rotation, and nothing is lost.
+    fs::write(beside("gaps.ndjson.1.gz"), precious).expect("written");
+    let mut writer = place.begin(two(), 2);
+    write(&mut writer, 1..=9);
+    assert!(writer.told);
+    writer.finish().expect("finished");
+    assert_eq!(
+        fs::read(beside("gaps.ndjson.1.gz")).expect("read"),
+        precious
+    );
+    let mut reader = Reader::open(&place.path).expect("it opens");
+    let mut last = None;
+    while let Some(line) = reader.next_line().expect("a line") {
+        if let Line::Snapshot(snapshot) = line {
+            last = Some(snapshot.interval);
+        }
+    }
+    assert_eq!(last, Some(9));
+}
+
+#[test]
+fn a_claim_touches_no_file_of_others() {
+    for name in [
+        "gaps.ndjson.1",
+        "gaps.ndjson.1.gz.tmp",
+        ".gaps.ndjson.smilat-lock",
+    ] {
+        let place = Place::new();
+        let file = place.path.with_file_name(name);
+        fs::write(&file, "precious").expect("written");
+        let refused = Claim::take(&place.path).err().expect(name);
+        let refused = format!("{refused:#}");
+        assert!(refused.contains("move it away"), "{refused}");
+        assert!(refused.contains(name), "{refused}");
+        assert_eq!(fs::read(&file).expect("read"), b"precious");
+    }
+    // No link is followed.
+    let place = Place::new();
+    let precious = place.path.with_file_name("precious");
+    fs::write(&precious, "").expect("written");
+    let lock = parts::lock(&place.path);
+    std::os::unix::fs::symlink(&precious, &lock).expect("a link");
+    assert!(Claim::take(&place.path).is_err());
+    assert_eq!(fs::read(&precious).expect("read"), b"");
+    fs::remove_file(&lock).expect("removed");
+    // One of a smilat that was killed is taken over, and of one put in its place the other's is left.
+    fs::write(&lock, "4194304").expect("written");
+    let claim = Claim::take(&place.path).expect("free");
+    let own = std::process::id().to_string();
+    assert_eq!(fs::read_to_string(&lock).expect("read"), own);
+    fs::remove_file(&lock).expect("removed");
+    fs::write(&lock, "other").expect("written");
+    drop(claim);
+    assert_eq!(fs::read(&lock).expect("read"), b"other");
+}
+
+#[test]
+fn a_link_to_nothing_is_refused() {
+    let place = Place::new();
+    std::os::unix::fs::symlink("elsewhere", &place.path).expect("a link");
+    let refused = Claim::take(&place.path).err().expect("refused").to_string();
+    assert!(refused.contains("a link to elsewhere"), "{refused}");
+    assert_eq!(place.names(), ["r"]);
+}
+
+#[test]
+fn another_interval_is_told_by_another_header() {
+    let place = Place::new();
+    let mut writer = place.begin(1 << 20, 1);
+    write(&mut writer, [1]);
+    for interval in 2..=3 {
+        writer
+            .append(&samples::line(interval), 60_000_000_000)
+            .expect("appended");
+    }
+    writer.finish().expect("finished");
+    assert_eq!(place.told(), ["r: -1 1 -2 2 3"]);
+    let mut reader = Reader::open(&place.path).expect("it opens");
+    let mut told = Vec::new();
+    while let Some(line) = reader.next_line().expect("a line") {
+        if let Line::Header(header) = line {
+            told.push(header.interval_ns);
+        }
+    }
+    assert_eq!(told, [1_000_000_000, 60_000_000_000]);
+    assert_eq!(reader.remarks(), []);
+}
+
+#[test]
+fn a_compression_that_takes_long_is_left_to_the_next_run() {
+    let place = Place::new();
+    let aside = parts::plain(&place.path);
+    fs::write(&aside, samples::header(1)).expect("written");
+    let file = fs::File::options().write(true).open(&aside).expect("open");
+    // Holes, which take no room and long to compress.
+    file.set_len(16 << 30).expect("a length");
+    let mut compressor = Compressor::new();
+    compressor.start(&place.path, 3).expect("started");
+    let ended = compressor.end(Duration::from_millis(100)).expect("ended");
+    assert_eq!(ended, AtEnd::Stopped);
+    assert_eq!(place.names(), ["r.1"]);
+    file.set_len(samples::header(1).len() as u64)
+        .expect("a length");
+    compressor.start(&place.path, 3).expect("started");
+    let ended = compressor.end(Duration::from_mins(1)).expect("ended");
+    assert_eq!(ended, AtEnd::Done);
+    assert_eq!(place.names(), ["r.1.gz"]);
 }

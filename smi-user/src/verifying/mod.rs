@@ -489,6 +489,7 @@ mod tests {
             cpus: vec![cpu],
             gaps,
             gaps_dropped: 0,
+            recording_lost: None,
         };
         Trial {
             watched: Ok(Watched { cpu: 1, snapshot }),

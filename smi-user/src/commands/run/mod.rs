@@ -10,7 +10,7 @@ mod service;
 
 use std::{future::pending, process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
 use tokio::time::{self, Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::{
@@ -106,7 +106,12 @@ async fn collect(args: &RunArgs, options: &Options, prepared: Prepared) -> Resul
         tokio::select! {
             biased;
             () = signals.next() => break None,
-            () = outlets.closed() => break None,
+            () = outlets.closed() => {
+                progress.clear();
+                if !outlets.go_on() {
+                    break None;
+                }
+            }
             () = at(end) => {
                 complete = true;
                 break None;
@@ -117,13 +122,14 @@ async fn collect(args: &RunArgs, options: &Options, prepared: Prepared) -> Resul
                 progress.clear();
                 let outcome = reload.again(&mut lasting);
                 if let Some(ended) = outcome.ended {
-                    pass_on(&ended, &mut outlets, &mut lasting);
+                    pass_on(ended, &mut outlets, &mut lasting);
                     ticks.reset();
                 }
                 if let Some(error) = outcome.failure {
                     break Some(error);
                 }
                 if let Some(interval) = outcome.interval {
+                    outlets.set_interval(interval);
                     ticks = every(interval);
                     fetches = every(FETCH.min(interval));
                 }
@@ -139,7 +145,7 @@ async fn collect(args: &RunArgs, options: &Options, prepared: Prepared) -> Resul
                 };
                 progress.clear();
                 service.interval(&snapshot);
-                pass_on(&snapshot, &mut outlets, &mut lasting);
+                pass_on(snapshot, &mut outlets, &mut lasting);
             }
             _ = fetches.tick() => {
                 let warnings = match lasting.watch().and_then(Watch::fetch) {
@@ -158,25 +164,31 @@ async fn collect(args: &RunArgs, options: &Options, prepared: Prepared) -> Resul
     progress.clear();
     service.stopping();
     let (snapshot, stopped) = match lasting.finish() {
-        Ok(finished) => finished,
-        Err(error) => return Err(failure.unwrap_or(error)),
+        Ok((mut snapshot, stopped)) => {
+            snapshot.recording_lost = outlets.recording_lost();
+            (Ok(Arc::new(snapshot)), stopped)
+        }
+        Err(error) => (Err(error), Ok(())),
     };
-    let snapshot = Arc::new(snapshot);
-    let (ended, exports) = tokio::select! {
-        ended = outlets.finish(&snapshot) => ended?,
-        () = signals.next() => bail!("interrupted before the last report was written: its reader did not take it, or the disk is slow"),
+    let ended = outlets.finish(snapshot.as_ref().ok(), signals.next()).await;
+    let status = match (&snapshot, &ended) {
+        (Ok(snapshot), Ok(ended)) => judge(args, snapshot, complete && *ended == Ended::Written),
+        _ => Ok(ExitCode::SUCCESS),
     };
-    tokio::select! {
-        () = exports.finish() => {}
-        // Ending it says what is left undone.
-        () = signals.next() => {}
-    }
-    // What was found has been reported; now what went wrong.
-    if let Some(error) = failure {
-        return Err(error);
-    }
-    stopped?;
-    judge(args, &snapshot, complete && ended == Ended::Written)
+    // What was found has been reported; now all that went wrong.
+    together([failure, snapshot.err(), stopped.err(), ended.err()]).map_or(status, Err)
+}
+
+/// One error that tells all of these, the same ones once; `None` if there is none.
+fn together(errors: impl IntoIterator<Item = Option<Error>>) -> Option<Error> {
+    errors.into_iter().flatten().reduce(|first, next| {
+        let (told, more) = (format!("{first:#}"), format!("{next:#}"));
+        if told.contains(&more) {
+            first
+        } else {
+            anyhow!("{told}; {more}")
+        }
+    })
 }
 
 /// The exit status of a run that came to its end; `complete`: its duration is over, and all was reported.
@@ -194,12 +206,14 @@ fn judge(args: &RunArgs, snapshot: &Snapshot, complete: bool) -> Result<ExitCode
     })
 }
 
-/// Reports an interval; counts its single gaps as given up where that cannot be.
-fn pass_on(snapshot: &Arc<Snapshot>, outlets: &mut Outlets, lasting: &mut Lasting) {
-    if !outlets.interval(snapshot)
+/// Reports an interval; counts single gaps as given up that were neither reported nor recorded.
+fn pass_on(mut snapshot: Arc<Snapshot>, outlets: &mut Outlets, lasting: &mut Lasting) {
+    Arc::make_mut(&mut snapshot).recording_lost = outlets.recording_lost();
+    let given_up = outlets.interval(&snapshot);
+    if given_up > 0
         && let Ok(watch) = lasting.watch()
     {
-        watch.give_up(snapshot);
+        watch.give_up(given_up);
     }
 }
 
@@ -214,5 +228,20 @@ async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
         None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_errors_are_told_and_the_same_once() {
+        assert!(together([None, None]).is_none());
+        let one = || Some(anyhow!("the disk").context("cannot write"));
+        let told = together([one(), None, one(), Some(anyhow!("other"))]).expect("errors");
+        assert_eq!(format!("{told:#}"), "cannot write: the disk; other");
+        let alone = together([None, one()]).expect("an error");
+        assert_eq!(alone.to_string(), "cannot write");
     }
 }

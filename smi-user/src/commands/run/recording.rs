@@ -1,6 +1,8 @@
 //! The recording of a run.
 
-use anyhow::Result;
+use std::{fs::File, io, os::fd::AsFd as _};
+
+use anyhow::{Result, bail};
 use jiff::Timestamp;
 
 use crate::{
@@ -14,9 +16,30 @@ use crate::{
 /// Takes hold of the file that `args` name, if they do, and changes nothing in it.
 ///
 /// # Errors
-/// When it cannot be recorded to.
+/// When it cannot be recorded to, or the reports would be written into the same file, or one that is put aside from it.
 pub(super) fn claim(args: &RunArgs) -> Result<Option<Claim>> {
-    args.record.as_deref().map(Claim::take).transpose()
+    let Some(file) = &args.record else {
+        return Ok(None);
+    };
+    let claim = Claim::take(file)?;
+    let (same, reports) = if let Some(output) = &args.output {
+        let name = format!("--output {}", output.display());
+        (claim.includes(output), name)
+    } else {
+        let stdout = io::stdout().as_fd().try_clone_to_owned();
+        let found = stdout.and_then(|stdout| File::from(stdout).metadata());
+        // One that is closed is no file of the recording.
+        let same = found.is_ok_and(|found| claim.is_one(&found));
+        (same, "standard output".to_owned())
+    };
+    if same {
+        bail!(
+            "{reports} is --record {} itself, or a file that is put aside from it: the reports would destroy the recording; \
+             write them to another file",
+            file.display()
+        );
+    }
+    Ok(Some(claim))
 }
 
 /// Begins the run in it.

@@ -279,12 +279,14 @@ pub(super) fn own(points: &Points, snapshot: &Snapshot, pushes: PushCounts) -> V
             "CPU time that smilat took, sampling included",
             one(seconds(cost.cpu_ns)),
         ),
-        gauge(
-            "smilat.resident_memory",
-            "By",
-            "Memory that smilat holds",
-            one(count(cost.resident_bytes)),
-        ),
+        cost.resident_bytes.and_then(|bytes| {
+            gauge(
+                "smilat.resident_memory",
+                "By",
+                "Memory that smilat holds",
+                one(count(bytes)),
+            )
+        }),
         cost.bpf.and_then(|bpf| {
             counter(
                 "smilat.bpf.runs",

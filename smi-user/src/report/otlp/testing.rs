@@ -44,7 +44,7 @@ pub(crate) fn snapshot() -> Snapshot {
         },
         own_cost: OwnCost {
             cpu_ns: 105_000_000,
-            resident_bytes: 12_345_678,
+            resident_bytes: Some(12_345_678),
             bpf: Some(BpfCost {
                 runs: 777,
                 run_ns: 88_000_000,
@@ -56,6 +56,7 @@ pub(crate) fn snapshot() -> Snapshot {
         ],
         gaps: Vec::new(),
         gaps_dropped: 6,
+        recording_lost: None,
     }
 }
 

@@ -253,7 +253,7 @@ fn own(list: &mut List, snapshot: &Snapshot, connections_refused: u64) {
         "smilat_resident_memory_bytes",
         Kind::Gauge,
         "Memory that smilat holds.",
-        Some(cost.resident_bytes as f64),
+        cost.resident_bytes.map(|bytes| bytes as f64),
     );
     list.one(
         "smilat_bpf_runs_total",

@@ -55,6 +55,7 @@ impl Machine {
                 cpus: (0..cpus).map(cpu).collect(),
                 gaps: Vec::new(),
                 gaps_dropped: 0,
+                recording_lost: None,
             },
         }
     }
