@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 /// What smilat itself costs the machine, since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnCost {
-    /// CPU time of the process, user and system, sampling included (`getrusage(2)`).
+    /// CPU time of the process, user and system (`getrusage(2)`). The spin detector's sampling, done in interrupts, is part of
+    /// it unless the kernel accounts for those apart (`CONFIG_IRQ_TIME_ACCOUNTING`: `kernel/sched/cputime.c`); that of the
+    /// kernel's tracers is done by threads of the kernel's.
     pub cpu_ns: u64,
     /// Memory it holds now (`VmRSS`).
     pub resident_bytes: u64,

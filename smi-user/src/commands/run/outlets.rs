@@ -74,6 +74,11 @@ impl Outlets {
         taken || recorded
     }
 
+    /// Those who take the newest snapshot when they want it.
+    pub(super) fn exports(&mut self) -> &mut Exports {
+        &mut self.exports
+    }
+
     /// Returns once the reports cannot be written any more: the reader went away, or writing failed.
     pub(super) async fn closed(&self) {
         self.output.closed().await;

@@ -65,14 +65,21 @@ fn about() -> About {
     }
 }
 
+fn served() -> Served {
+    Served {
+        recent_max_ns: BTreeMap::from([(0, 3_000_000)]),
+        connections_displaced: 2,
+    }
+}
+
 fn text(form: Form, snapshot: &Snapshot, about: &About) -> String {
-    let bytes = encode(form, snapshot, about, 2).expect("encodes");
+    let bytes = encode(form, snapshot, about, &served()).expect("encodes");
     String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }
 
 /// What a server would decode.
 fn protobuf(snapshot: &Snapshot, about: &About) -> BTreeMap<String, MetricFamily> {
-    let mut bytes = encode(Form::Protobuf, snapshot, about, 2).expect("encodes");
+    let mut bytes = encode(Form::Protobuf, snapshot, about, &served()).expect("encodes");
     let mut families = BTreeMap::new();
     while !bytes.is_empty() {
         let family = MetricFamily::decode_length_delimited(&mut bytes).expect("decodes");
@@ -125,6 +132,8 @@ fn text_is_what_prometheus_s_libraries_write() {
         "smilat_gap_max_seconds{cpu=\"0\"} 0.005",
         "smilat_gap_interval_max_seconds{cpu=\"0\"} 0.0001",
         "smilat_gap_interval_max_seconds{cpu=\"3\"} 0",
+        "smilat_gap_recent_max_seconds{cpu=\"0\"} 0.003",
+        "smilat_gap_recent_max_seconds{cpu=\"3\"} 0",
         "smilat_smis_total{cpu=\"3\",counter=\"msr/smi\"} 7",
         "smilat_windows_total{cpu=\"0\",outcome=\"skipped\"} 2",
         "smilat_gap_records_total{cpu=\"0\",outcome=\"limited\"} 1",
@@ -138,7 +147,7 @@ fn text_is_what_prometheus_s_libraries_write() {
         "smilat_resident_memory_bytes 8388608",
         "smilat_snapshot_timestamp_seconds 1795348800.25",
         "smilat_snapshots_total 2",
-        "smilat_http_connections_refused_total 2",
+        "smilat_http_connections_displaced_total 2",
     ] {
         assert!(text.lines().any(|had| had == line), "no {line} in\n{text}");
     }
@@ -294,8 +303,12 @@ fn on_request_each_cpu_has_a_histogram_of_its_own() {
 
 #[test]
 fn where_nothing_counts_smis_they_are_absent() {
+    // With counts of a counter that was there before a reload (the first), and without any.
     let mut snapshot = snapshot();
     snapshot.attribution = Attribution::default();
+    assert!(snapshot.cpus.iter().all(|cpu| cpu.smis.is_some()));
+    let frozen = text(Form::Text, &snapshot, &about());
+    assert!(!frozen.contains("smilat_smi"), "{frozen}");
     for cpu in &mut snapshot.cpus {
         cpu.smis = None;
         cpu.causes.clear();
