@@ -252,9 +252,17 @@ impl Pushing {
     /// # Panics
     /// When that fails.
     pub fn interrupt(&self) {
+        self.signal(libc::SIGINT);
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn signal(&self, signal: i32) {
         let pid = i32::try_from(self.process.0.id()).expect("a process id");
         // SAFETY: a plain system call; the process has not been waited for, so the id is still its own.
-        assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
     }
 
     /// Waits until it has ended, 20 s at most.

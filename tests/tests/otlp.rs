@@ -410,6 +410,79 @@ fn https_is_checked_against_the_authorities_of_the_machine() {
 }
 
 #[test]
+fn a_reload_renews_tokens_and_intervals_but_sends_nothing_elsewhere() {
+    let receiver = Receiver::start(&["200"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let token = |token: &str| {
+        fs::write(path("headers"), format!("X-Token={token}\n")).expect("written");
+    };
+    let config = |url: &str, interval: &str, otlp_interval: &str| {
+        let headers = path("headers");
+        let text = format!(
+            "otlp = '{url}'\ninterval = '{interval}'\notlp-interval = '{otlp_interval}'\notlp-header = ['@{}']\n",
+            headers.display()
+        );
+        fs::write(path("smilat.toml"), text).expect("written");
+    };
+    let newest_token = || {
+        let requests = receiver.requests();
+        let newest = requests.last().and_then(|last| last.header("x-token"));
+        newest.map(str::to_owned)
+    };
+    token("first-secret");
+    config(&receiver.url(), "200ms", "200ms");
+    let file = path("smilat.toml");
+    let mut run = Pushing::start(&["--config", file.to_str().expect("UTF-8")], &[]);
+    wait_until("a push", || {
+        newest_token().as_deref() == Some("first-secret")
+    });
+
+    token("second-secret");
+    run.signal(libc::SIGHUP);
+    wait_until("a push with the new token", || {
+        newest_token().as_deref() == Some("second-secret")
+    });
+    assert!(
+        run.said().contains("other headers in pushes"),
+        "{}",
+        run.said()
+    );
+
+    // Reports less often than pushes: nothing of it is done.
+    config(&receiver.url(), "1s", "200ms");
+    run.signal(libc::SIGHUP);
+    wait_until("a refusal", || {
+        run.said()
+            .contains("not reloaded, all goes on as before: --otlp-interval 200 ms is below --interval 1.00 s")
+    });
+    let pushed = receiver.requests().len();
+    wait_until("pushes that go on", || {
+        receiver.requests().len() >= pushed + 2
+    });
+
+    config(&receiver.url(), "200ms", "1s");
+    run.signal(libc::SIGHUP);
+    wait_until("word of it", || run.said().contains("a push every 1.00 s"));
+
+    // The secret that is for another receiver does not go to this one.
+    token("secret-of-another");
+    config("http://192.0.2.1:4318", "200ms", "1s");
+    run.signal(libc::SIGHUP);
+    wait_until("word that this takes a start", || {
+        run.said().contains("otlp cannot be changed while it runs")
+    });
+    let pushed = receiver.requests().len();
+    wait_until("further pushes", || receiver.requests().len() >= pushed + 2);
+    run.interrupt();
+    assert!(run.ended().success(), "{}", run.said());
+    let requests = receiver.requests();
+    let tokens: Vec<_> = requests.iter().map(|one| one.header("x-token")).collect();
+    assert!(!tokens.contains(&Some("secret-of-another")), "{tokens:?}");
+    assert!(!run.said().contains("secret"), "{}", run.said());
+}
+
+#[test]
 fn what_cannot_be_pushed_to_is_refused_before_anything_is_done() {
     for (args, told) in [
         (

@@ -256,6 +256,33 @@ fn bad_clients_do_not_hold_up_the_collection() {
 }
 
 #[test]
+fn a_reload_changes_by_what_health_is_measured() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let config = dir.path().join("smilat.toml");
+    let write = |interval: &str| {
+        fs::write(&config, format!("interval = '{interval}'\n")).expect("written");
+    };
+    write("200ms");
+    let path = config.to_str().expect("UTF-8");
+    let serving = Serving::start(&["--config", path, "--output=/dev/null"]);
+    serving.ready();
+    write("1h");
+    serving.signal(libc::SIGHUP);
+    // By the interval of before, it would be ill after 5.6 s.
+    wait_until("a snapshot that is 7 s old", || {
+        let answer = get(serving.address, "/healthz").expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.body.contains("came 7.")
+    });
+    let taken = || serving.sum("smilat_snapshots_total", "");
+    let before = taken();
+    write("200ms");
+    serving.signal(libc::SIGHUP);
+    wait_until("snapshots as often as before", || taken() >= before + 2.0);
+    assert!(serving.stop().success());
+}
+
+#[test]
 fn an_address_in_use_is_refused_before_anything_is_done() {
     let serving = Serving::start(&["--interval=500ms", "--output=/dev/null"]);
     let address = serving.address.to_string();

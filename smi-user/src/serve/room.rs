@@ -136,13 +136,13 @@ mod tests {
         }
         places[40].activity.begins(false);
         places[7].activity.begins(false);
-        let _third = room.enter();
+        let mut third = room.enter();
         assert!(gone(&mut places[40]));
         let fourth = room.enter();
         assert!(gone(&mut places[7]));
         fourth.activity.begins(true);
-        // `_third` idles still.
-        let _fifth = room.enter();
+        let fifth = room.enter();
+        assert!(gone(&mut third), "it idled still");
         assert!(
             !places
                 .iter_mut()
@@ -150,17 +150,18 @@ mod tests {
                 .any(|(i, place)| i != 40 && i != 7 && gone(place))
         );
         assert_eq!(room.displaced(), 3);
-        _fifth.activity.begins(true);
-        let _sixth = room.enter();
+        fifth.activity.begins(true);
+        let mut sixth = room.enter();
         assert!(
             gone(&mut places[0]),
             "the one that has been busy for longest"
         );
+        assert!(!gone(&mut sixth));
         assert_eq!(room.displaced(), 4);
 
         // Whoever leaves makes room for another.
         places.truncate(50);
-        let _others: Vec<Place> = (0..10).map(|_| room.enter()).collect();
-        assert_eq!(room.displaced(), 4);
+        let others: Vec<Place> = (0..10).map(|_| room.enter()).collect();
+        assert_eq!((others.len(), room.displaced()), (10, 4));
     }
 }
