@@ -187,7 +187,7 @@ async fn serve(listener: TcpListener, site: &Arc<Site>) -> io::Result<()> {
                 () = connection(stream, site, place.activity.clone()) => {}
             }
         });
-        // What it asks, if that came with it, is answered before another can take its place.
+        // Its turn comes before the next is taken, and perhaps its place with it: of many at once, none waits behind all others.
         yield_now().await;
     }
 }

@@ -49,7 +49,9 @@ impl Exports {
         if let (Some(server), Some(interval)) = (&self.server, interval) {
             server.set_interval(interval);
         }
-        if let Some(push) = &mut self.push {
+        if let Some(push) = &mut self.push
+            && (interval.is_some() || asked.is_some())
+        {
             let change = asked.map(|asked| push::Change {
                 interval: asked.otlp_interval,
                 headers: Headers::join(&asked.otlp_header),
