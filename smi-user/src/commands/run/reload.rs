@@ -114,7 +114,8 @@ impl Reload {
             outcome.interval = Some(asked.interval);
             told.push(format!("a report every {}", show(asked.interval)));
         }
-        if outcome.failure.is_none() && push != self.push {
+        // Not beside settings that could not be had: who finds a refusal must not have to guess what was taken.
+        if asked.detection == self.detection && push != self.push {
             // Not even their names: a file of headers is nobody else's business.
             if push.otlp_header != self.push.otlp_header {
                 told.push("other headers in pushes".to_owned());
