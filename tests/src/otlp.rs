@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
+    io::Write as _,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
 };
@@ -28,7 +29,7 @@ impl Drop for Guard {
 
 /// A receiver at work; ends with this value.
 pub struct Receiver {
-    _process: Guard,
+    process: Guard,
     folder: TempDir,
     /// Where it listens.
     pub port: u16,
@@ -39,17 +40,16 @@ pub struct Receiver {
 pub struct Request(Value);
 
 impl Receiver {
-    /// Starts one that gives these answers (see `otlp_receiver.py`), on `port` or, if that is 0, on any.
+    /// Starts one that gives these answers (see `otlp_receiver.py`).
     ///
     /// # Panics
     /// When it cannot be started.
     #[track_caller]
-    pub fn start(port: u16, answers: &[&str]) -> Self {
+    pub fn start(answers: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("requests");
         let child = Command::new(from_env("SMILAT_PYTHON"))
             .arg(RECEIVER)
-            .arg(port.to_string())
             .args(answers)
             .stdin(Stdio::piped())
             .stdout(File::create(&path).expect("a file"))
@@ -66,10 +66,21 @@ impl Receiver {
             port.is_some()
         });
         Self {
-            _process: process,
+            process,
             folder,
             port: u16::try_from(port.expect("a port")).expect("a port"),
         }
+    }
+
+    /// Has one that was started `--closed` take connections from now on.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[track_caller]
+    pub fn open(&mut self) {
+        let input = self.process.0.stdin.as_mut();
+        let told = input.expect("standard input").write_all(b"open\n");
+        told.expect("it listens to its standard input");
     }
 
     /// Its address as smilat takes it.
@@ -241,9 +252,17 @@ impl Pushing {
     /// # Panics
     /// When that fails.
     pub fn interrupt(&self) {
+        self.signal(libc::SIGINT);
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn signal(&self, signal: i32) {
         let pid = i32::try_from(self.process.0.id()).expect("a process id");
         // SAFETY: a plain system call; the process has not been waited for, so the id is still its own.
-        assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
     }
 
     /// Waits until it has ended, 20 s at most.

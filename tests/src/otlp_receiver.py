@@ -3,9 +3,9 @@
 It decodes with OpenTelemetry's own Python messages (package opentelemetry-proto), which share nothing with smilat, and
 prints a line of JSON for each request, after a first line with its port.
 
-otlp_receiver.py PORT ANSWER... [--tls CERTIFICATE_AND_KEY]
+otlp_receiver.py ANSWER... [--tls CERTIFICATE_AND_KEY] [--closed]
 
-Each ANSWER is for one request, the last for all further ones: 200, 400, 503:SECONDS (with Retry-After), reject:N
+With --closed it has a port that refuses connections, until a line comes on standard input. Each ANSWER is for one request, the last for all further ones: 200, 400, 503:SECONDS (with Retry-After), reject:N
 (partial success), moved (to another address), silence (accepts and never answers).
 """
 
@@ -81,17 +81,24 @@ class Server(ThreadingHTTPServer):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("port", type=int)
     parser.add_argument("answers", nargs="+")
     parser.add_argument("--tls")
+    parser.add_argument("--closed", action="store_true")
     options = parser.parse_args()
-    server = Server(("127.0.0.1", options.port), Receiver)
+    server = Server(("127.0.0.1", 0), Receiver, bind_and_activate=False)
+    # A port that is bound is nobody else's; connections are refused until it listens.
+    server.server_bind()
     server.answers = options.answers
     if options.tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(options.tls)
         server.socket = context.wrap_socket(server.socket, server_side=True)
+    if not options.closed:
+        server.server_activate()
     print(json.dumps({"port": server.server_address[1]}), flush=True)
+    if options.closed:
+        sys.stdin.readline()
+        server.server_activate()
     # Ends with the test, which holds the other end of standard input.
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdin.read()

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     net::{SocketAddr, TcpListener},
+    path::Path,
     process::{Child, Command},
 };
 
@@ -10,6 +11,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{from_env, output, serving::get, wait_until};
+
+/// How many ports may be taken by others in the moment between finding them free and starting it.
+const PORTS: u32 = 5;
 
 /// A Prometheus; killed when dropped.
 pub struct Prometheus {
@@ -32,7 +36,6 @@ impl Prometheus {
     pub fn start(target: SocketAddr, native: bool) -> Self {
         let data = tempfile::tempdir().expect("a folder");
         let config = data.path().join("prometheus.yml");
-        let said = data.path().join("log");
         let write = |more: &str| {
             let scrape = format!("job_name: smilat, static_configs: [{{targets: ['{target}']}}]");
             let text =
@@ -45,16 +48,46 @@ impl Prometheus {
         if !native || !check.status.success() {
             write("");
         }
-        // It cannot tell which port it took, so it is told one that was free a moment ago.
+        let mut taken = 0;
+        loop {
+            let mut child = Self::spawn(data.path(), native);
+            let address = child.1;
+            let mut ended = false;
+            wait_until("Prometheus", || {
+                ended = child.0.try_wait().expect("its status").is_some();
+                ended || get(address, "/-/ready").is_ok_and(|answer| answer.status == 200)
+            });
+            if !ended {
+                return Self {
+                    child: child.0,
+                    address,
+                    _data: data,
+                };
+            }
+            let said = fs::read_to_string(data.path().join("log")).expect("its log");
+            assert!(
+                said.contains("address already in use") && taken < PORTS,
+                "Prometheus ended: {said}"
+            );
+            taken += 1;
+        }
+    }
+
+    /// Starts it on a port that was free a moment ago, since it does not tell which one it takes by itself.
+    fn spawn(data: &Path, native: bool) -> (Child, SocketAddr) {
         let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = free.local_addr().expect("its address");
         drop(free);
+        let said = data.join("log");
         let mut command = Command::new(from_env("SMILAT_PROMETHEUS"));
         command
-            .arg(format!("--config.file={}", config.display()))
+            .arg(format!(
+                "--config.file={}",
+                data.join("prometheus.yml").display()
+            ))
             .arg(format!(
                 "--storage.tsdb.path={}",
-                data.path().join("tsdb").display()
+                data.join("tsdb").display()
             ))
             .arg(format!("--web.listen-address={address}"))
             .stdout(File::create(&said).expect("a file"))
@@ -62,16 +95,7 @@ impl Prometheus {
         if native {
             command.arg("--enable-feature=native-histograms");
         }
-        let child = command.spawn().expect("Prometheus");
-        let started = Self {
-            child,
-            address,
-            _data: data,
-        };
-        wait_until("Prometheus", || {
-            get(address, "/-/ready").is_ok_and(|answer| answer.status == 200)
-        });
-        started
+        (command.spawn().expect("Prometheus"), address)
     }
 
     /// What it answers to `query` at `time`, in seconds since 1970 (now, if `None`): the elements of `data.result`.

@@ -9,7 +9,8 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tests::{from_env, output, stderr};
+use smi_user::model::Snapshot;
+use tests::{from_env, output, serving::Serving, stderr};
 
 /// The project's files.
 fn project(path: &str) -> PathBuf {
@@ -93,6 +94,60 @@ fn known() -> BTreeSet<String> {
     assert!(names.len() > 20, "docs/metrics.md names {names:?}");
     names.extend(documented("docs/otlp.md", 3));
     names
+}
+
+/// Metrics that a machine, a detector or a choice of options may not have.
+const OPTIONAL: [&str; 10] = [
+    // Where nothing counts SMIs, or does so within the kernel.
+    "smilat_smis_total",
+    "smilat_smis_sampled_total",
+    "smilat_smis_in_gaps_total",
+    "smilat_smi_readings_failed_total",
+    // Where no hypervisor owns up to it.
+    "smilat_steal_sampled_seconds_total",
+    "smilat_steal_in_gaps_seconds_total",
+    // Of the kernel's tracers.
+    "smilat_noise_floor_seconds",
+    // Without the option.
+    "smilat_hardlimit_seconds",
+    "smilat_bpf_runs_total",
+    "smilat_bpf_run_seconds_total",
+];
+
+#[test]
+fn the_metrics_that_are_documented_are_those_that_are_served() {
+    let documented = documented("docs/metrics.md", 1);
+    for name in OPTIONAL {
+        assert!(documented.contains(name), "{name} is optional and nowhere");
+    }
+    // With all options first: what is absent then is the machine's doing.
+    for options in [
+        &["--bpf-stats", "--hardlimit=1s", "--interval=200ms"][..],
+        &["--counter=none", "--interval=200ms"],
+    ] {
+        let serving = Serving::start(&[options, &["--output=/dev/null"]].concat());
+        serving.ready();
+        let metrics = serving.metrics();
+        let served: BTreeSet<String> = metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .map(str::to_owned)
+            .collect();
+        for name in &served {
+            assert!(documented.contains(name), "{name} is documented nowhere");
+        }
+        for name in documented.difference(&served) {
+            assert!(OPTIONAL.contains(&name.as_str()), "{name} is not served");
+        }
+        if options.contains(&"--bpf-stats") {
+            for name in ["smilat_hardlimit_seconds", "smilat_bpf_runs_total"] {
+                assert!(served.contains(name), "{name} is not served on request");
+            }
+        } else {
+            assert!(!served.iter().any(|name| name.starts_with("smilat_smi")));
+        }
+        assert!(serving.stop().success());
+    }
 }
 
 /// The names of metrics in `text`, but for those that rules record.
@@ -187,6 +242,22 @@ fn the_dashboard_asks_for_metrics_that_exist_in_words_that_prometheus_knows() {
     promtool(&["check", "rules"], &[file]);
 }
 
+/// Grafana's `$__rate_interval` is four times this, or four times the data source's scrape interval, usually 15 s, which
+/// pushes once a minute leave empty.
+#[test]
+fn the_dashboard_has_room_for_two_pushes_in_each_rate() {
+    let dashboard = dashboard();
+    let mut rates = 0;
+    for target in targets(&dashboard) {
+        let expr = target["expr"].as_str().expect("an expression");
+        if expr.contains("$__rate_interval") {
+            rates += 1;
+            assert_eq!(target["interval"], "1m", "{expr}");
+        }
+    }
+    assert!(rates > 10, "{rates}");
+}
+
 #[test]
 fn the_dashboard_can_be_imported_anywhere() {
     let dashboard = dashboard();
@@ -239,6 +310,85 @@ fn the_manifest_is_what_kubernetes_takes() {
     let said = String::from_utf8_lossy(&checked.stdout).into_owned() + &stderr(&checked);
     assert!(checked.status.success(), "{said}");
     assert!(said.contains("daemonset/smilat"), "{said}");
+}
+
+/// The elements of the manifest's list that begins after the line `after`.
+fn list(after: &str) -> Vec<String> {
+    text("deploy/kubernetes/daemonset.yaml")
+        .lines()
+        .map(str::trim)
+        .skip_while(|line| *line != after)
+        .skip(1)
+        .filter(|line| !line.starts_with('#'))
+        .map_while(|line| line.strip_prefix("- "))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn neither_long_intervals_nor_many_clients_end_a_pod() {
+    let manifest = text("deploy/kubernetes/daemonset.yaml");
+    let probe = |name: &str| {
+        let mut lines = manifest.lines().map(str::trim);
+        lines.find(|line| *line == name)?;
+        lines.next()
+    };
+    assert_eq!(probe("livenessProbe:"), Some("tcpSocket:"));
+    assert_eq!(probe("readinessProbe:"), Some("httpGet:"));
+    assert_eq!(probe("startupProbe:"), None, "it waits for an interval");
+}
+
+/// What the manifest gives root, without Kubernetes: its capabilities, and no more to be had.
+#[test]
+fn the_capabilities_of_the_manifest_are_enough_and_needed() {
+    let names: Vec<String> = list("add:")
+        .iter()
+        .map(|name| name.to_lowercase())
+        .collect();
+    assert_eq!(list("drop:"), ["ALL"]);
+    assert!(names.contains(&"bpf".to_owned()), "{names:?}");
+    let args = list("args:");
+    let args = args.iter().filter(|arg| {
+        // What is told and where is the test's.
+        !["--listen", "--output", "--interval"]
+            .iter()
+            .any(|other| arg.starts_with(other))
+    });
+    let args: Vec<&String> = args.collect();
+    assert_eq!(args[0], "run");
+    let with = |names: &[&String]| {
+        let set = names
+            .iter()
+            .fold("-all".to_owned(), |set, name| format!("{set},+{name}"));
+        let mut command = Command::new("setpriv");
+        command
+            .arg("--no-new-privs")
+            .args([format!("--inh-caps={set}"), format!("--bounding-set={set}")])
+            .arg(tests::smilat_path())
+            .args(&args)
+            .args(["--listen=127.0.0.1:0", "--format=ndjson", "--duration=2s"])
+            .args(["--threshold=1us", "--width=50ms", "--mode=per-cpu"]);
+        output(&mut command)
+    };
+    let all: Vec<&String> = names.iter().collect();
+    let run = with(&all);
+    assert!(run.status.success(), "{}", stderr(&run));
+    assert!(!stderr(&run).contains("CAP_"), "{}", stderr(&run));
+    let last = String::from_utf8_lossy(&run.stdout)
+        .lines()
+        .last()
+        .map(str::to_owned)
+        .expect("a line");
+    let last: Snapshot = serde_json::from_str(&last).expect("a snapshot");
+    assert!(last.total().count > 0, "no gaps of 1 us in 2 s");
+    for left_out in &names {
+        let fewer: Vec<&String> = names.iter().filter(|name| *name != left_out).collect();
+        let told = stderr(&with(&fewer));
+        assert!(
+            told.contains(&format!("CAP_{}", left_out.to_uppercase())),
+            "without {left_out}: {told}"
+        );
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Pushes by OTLP to a receiver that decodes with OpenTelemetry's own messages, and to receivers that are no good.
 
-use std::{collections::BTreeMap, fs, net::TcpListener, process::Command};
+use std::{collections::BTreeMap, fs, process::Command};
 
 use serde_json::Value;
 use smi_user::model::{Proof, Snapshot};
@@ -105,7 +105,7 @@ fn same_numbers(request: &Request, snapshot: &Snapshot) {
 
 #[test]
 fn what_is_received_equals_the_report_of_the_same_time() {
-    let receiver = Receiver::start(0, &["200"]);
+    let receiver = Receiver::start(&["200"]);
     let folder = tempfile::tempdir().expect("a folder");
     let headers = folder.path().join("headers");
     fs::write(&headers, "Authorization=Bearer abc=\n").expect("write");
@@ -165,7 +165,7 @@ fn what_is_received_equals_the_report_of_the_same_time() {
 
 #[test]
 fn a_push_has_the_longest_gap_of_all_reports_since_the_one_before() {
-    let receiver = Receiver::start(0, &["200"]);
+    let receiver = Receiver::start(&["200"]);
     let url = receiver.url();
     let args = [
         "--interval=100ms",
@@ -207,16 +207,12 @@ fn a_push_has_the_longest_gap_of_all_reports_since_the_one_before() {
 
 #[test]
 fn an_outage_costs_resolution_and_is_counted_and_told_once() {
-    // Nobody else is likely to take the port in between.
-    let port = {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        listener.local_addr().expect("its address").port()
-    };
-    let url = format!("http://127.0.0.1:{port}");
+    let mut receiver = Receiver::start(&["200", "--closed"]);
+    let url = receiver.url();
     let mut run = Pushing::start(&pushing(&url, &[]), &[]);
     // More than can wait.
     wait_until("ten reports", || run.snapshots().len() >= 10);
-    let receiver = Receiver::start(port, &["200"]);
+    receiver.open();
     wait_until("pushes", || receiver.requests().len() > 5);
     wait_until("word that it works again", || {
         run.said().contains("works again")
@@ -254,7 +250,7 @@ fn an_outage_costs_resolution_and_is_counted_and_told_once() {
 
 #[test]
 fn a_receiver_that_asks_to_be_spared_is_and_gets_the_same_points_later() {
-    let receiver = Receiver::start(0, &["503:2", "200"]);
+    let receiver = Receiver::start(&["503:2", "200"]);
     let url = receiver.url();
     // Few enough that none is given up meanwhile.
     let args = [
@@ -292,7 +288,7 @@ fn what_is_refused_for_good_is_tried_once_and_told_once() {
         ("400", "400 Bad Request (unknown tenant)"),
         ("moved", "points to http://192.0.2.1/v1/metrics"),
     ] {
-        let receiver = Receiver::start(0, &[answer]);
+        let receiver = Receiver::start(&[answer]);
         let url = receiver.url();
         let mut run = Pushing::start(&pushing(&url, &["--duration=2s"]), &[]);
         assert!(run.ended().success(), "{}", run.said());
@@ -310,7 +306,7 @@ fn what_is_refused_for_good_is_tried_once_and_told_once() {
 
 #[test]
 fn rejected_points_are_counted_and_told_once() {
-    let receiver = Receiver::start(0, &["reject:3", "reject:2", "200"]);
+    let receiver = Receiver::start(&["reject:3", "reject:2", "200"]);
     let url = receiver.url();
     let mut run = Pushing::start(&pushing(&url, &["--duration=2s"]), &[]);
     assert!(run.ended().success(), "{}", run.said());
@@ -324,7 +320,7 @@ fn rejected_points_are_counted_and_told_once() {
 
 #[test]
 fn a_receiver_that_never_answers_holds_up_neither_the_collection_nor_the_end() {
-    let receiver = Receiver::start(0, &["silence"]);
+    let receiver = Receiver::start(&["silence"]);
     let url = receiver.url();
     let mut run = Pushing::start(&pushing(&url, &["--duration=3s"]), &[]);
     // `ended` waits for 20 s, and one attempt alone takes 10 s: the last push did not wait for another.
@@ -341,7 +337,7 @@ fn a_receiver_that_never_answers_holds_up_neither_the_collection_nor_the_end() {
 
 #[test]
 fn ctrl_c_ends_the_wait_for_the_last_push() {
-    let receiver = Receiver::start(0, &["503:3600"]);
+    let receiver = Receiver::start(&["503:3600"]);
     let url = receiver.url();
     let mut run = Pushing::start(&pushing(&url, &[]), &[]);
     wait_until("a push", || !receiver.requests().is_empty());
@@ -350,7 +346,7 @@ fn ctrl_c_ends_the_wait_for_the_last_push() {
     assert!(run.ended().success(), "{}", run.said());
     assert!(run.said().contains("did not get to"), "{}", run.said());
 
-    let silent = Receiver::start(0, &["silence"]);
+    let silent = Receiver::start(&["silence"]);
     let url = silent.url();
     let mut run = Pushing::start(&pushing(&url, &[]), &[]);
     wait_until("a push", || !silent.requests().is_empty());
@@ -391,7 +387,7 @@ fn https_is_checked_against_the_authorities_of_the_machine() {
     fs::write(path("both"), both).expect("write");
     let tls = format!("--tls={}", path("both").display());
     for (trusted, told) in [(true, None), (false, Some("certificate"))] {
-        let receiver = Receiver::start(0, &["200", &tls]);
+        let receiver = Receiver::start(&["200", &tls]);
         let url = format!("https://localhost:{}", receiver.port);
         let environment = trusted.then(|| ("SSL_CERT_FILE", path("certificate")));
         let mut run = Pushing::start(&pushing(&url, &["--duration=1s"]), environment.as_slice());
@@ -411,6 +407,79 @@ fn https_is_checked_against_the_authorities_of_the_machine() {
             }
         }
     }
+}
+
+#[test]
+fn a_reload_renews_tokens_and_intervals_but_sends_nothing_elsewhere() {
+    let receiver = Receiver::start(&["200"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let token = |token: &str| {
+        fs::write(path("headers"), format!("X-Token={token}\n")).expect("written");
+    };
+    let config = |url: &str, interval: &str, otlp_interval: &str| {
+        let headers = path("headers");
+        let text = format!(
+            "otlp = '{url}'\ninterval = '{interval}'\notlp-interval = '{otlp_interval}'\notlp-header = ['@{}']\n",
+            headers.display()
+        );
+        fs::write(path("smilat.toml"), text).expect("written");
+    };
+    let newest_token = || {
+        let requests = receiver.requests();
+        let newest = requests.last().and_then(|last| last.header("x-token"));
+        newest.map(str::to_owned)
+    };
+    token("first-secret");
+    config(&receiver.url(), "200ms", "200ms");
+    let file = path("smilat.toml");
+    let mut run = Pushing::start(&["--config", file.to_str().expect("UTF-8")], &[]);
+    wait_until("a push", || {
+        newest_token().as_deref() == Some("first-secret")
+    });
+
+    token("second-secret");
+    run.signal(libc::SIGHUP);
+    wait_until("a push with the new token", || {
+        newest_token().as_deref() == Some("second-secret")
+    });
+    assert!(
+        run.said().contains("other headers in pushes"),
+        "{}",
+        run.said()
+    );
+
+    // Reports less often than pushes: nothing of it is done.
+    config(&receiver.url(), "1s", "200ms");
+    run.signal(libc::SIGHUP);
+    wait_until("a refusal", || {
+        run.said()
+            .contains("not reloaded, all goes on as before: --otlp-interval 200 ms is below --interval 1.00 s")
+    });
+    let pushed = receiver.requests().len();
+    wait_until("pushes that go on", || {
+        receiver.requests().len() >= pushed + 2
+    });
+
+    config(&receiver.url(), "200ms", "1s");
+    run.signal(libc::SIGHUP);
+    wait_until("word of it", || run.said().contains("a push every 1.00 s"));
+
+    // The secret that is for another receiver does not go to this one.
+    token("secret-of-another");
+    config("http://192.0.2.1:4318", "200ms", "1s");
+    run.signal(libc::SIGHUP);
+    wait_until("word that this takes a start", || {
+        run.said().contains("otlp cannot be changed while it runs")
+    });
+    let pushed = receiver.requests().len();
+    wait_until("further pushes", || receiver.requests().len() >= pushed + 2);
+    run.interrupt();
+    assert!(run.ended().success(), "{}", run.said());
+    let requests = receiver.requests();
+    let tokens: Vec<_> = requests.iter().map(|one| one.header("x-token")).collect();
+    assert!(!tokens.contains(&Some("secret-of-another")), "{tokens:?}");
+    assert!(!run.said().contains("secret"), "{}", run.said());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Where snapshots are pushed to.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
 #[command(next_help_heading = "Push")]
 pub struct PushArgs {
     /// Push snapshots to this receiver of OTLP over HTTP, for example <http://localhost:4318>
@@ -33,7 +33,7 @@ pub struct PushArgs {
     /// Send this header with each push, for example a token; can be given several times
     ///
     /// Every user of the machine can see a command line: put secrets into a file, a line NAME=VALUE for each header, and
-    /// write @FILE. It is read once, at the start.
+    /// write @FILE. It is read at the start, and on SIGHUP with --config.
     #[arg(long, value_name = "NAME=VALUE|@FILE", requires = "otlp")]
     pub otlp_header: Vec<Headers>,
 

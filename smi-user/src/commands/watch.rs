@@ -252,7 +252,24 @@ fn settings(asked: &Detection, detector: &dyn Detector) -> Result<Settings> {
     };
     let online = CpuList::online()?;
     let allowed = sched::allowed(&online);
-    Ok(Settings::check(wanted, &online, &allowed)?)
+    let settings = Settings::check(wanted, &online, &allowed)?;
+    if asked.cpus.is_none()
+        && let Some(warning) = left_out(&online, &allowed)
+    {
+        log::warn!("{warning}");
+    }
+    Ok(settings)
+}
+
+/// What to tell of CPUs that are online and, where none were named, not watched: they are not among those `allowed`.
+fn left_out(online: &CpuList, allowed: &CpuList) -> Option<String> {
+    let barred = online.without(allowed);
+    (!barred.is_empty()).then(|| {
+        format!(
+            "CPU {barred} is online and will not be watched, so gaps there are not seen: this process's cpuset allows only \
+             {allowed}; run smilat outside that cgroup or container to watch all"
+        )
+    })
 }
 
 /// Warns about a threshold that the loop's own steps exceed.
@@ -311,5 +328,22 @@ fn explain(error: anyhow::Error) -> anyhow::Error {
     match refusal::hint(errno) {
         Some(hint) => anyhow::anyhow!("{error:#}: {hint}"),
         None => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_that_a_cpuset_leaves_out_are_told() {
+        let list = |list: &str| list.parse::<CpuList>().expect(list);
+        assert_eq!(left_out(&list("0-3"), &list("0-3")), None);
+        let told = left_out(&list("0-7"), &list("0-1,6-7")).expect("a warning");
+        assert!(
+            told.starts_with("CPU 2-5 is online and will not be watched"),
+            "{told}"
+        );
+        assert!(told.contains("allows only 0-1,6-7;"), "{told}");
     }
 }

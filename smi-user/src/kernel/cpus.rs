@@ -112,15 +112,14 @@ impl CpuList {
     /// # Errors
     /// Names those that are not.
     pub fn check_within(&self, online: &Self, allowed: &Self) -> Result<(), CpuListError> {
-        let lacking = |there: &Self| Self(self.0.difference(&there.0).copied().collect());
-        let offline = lacking(online);
+        let offline = self.without(online);
         if !offline.is_empty() {
             return Err(CpuListError::Offline {
                 offline,
                 online: online.clone(),
             });
         }
-        let barred = lacking(allowed);
+        let barred = self.without(allowed);
         if !barred.is_empty() {
             return Err(CpuListError::Barred {
                 barred,
@@ -128,6 +127,12 @@ impl CpuList {
             });
         }
         Ok(())
+    }
+
+    /// Those that are not in `other`.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        Self(self.0.difference(&other.0).copied().collect())
     }
 
     /// The CPUs, ascending.

@@ -1,6 +1,12 @@
 //! Where to push, and one attempt at it.
 
-use std::{fmt, io::Write as _, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    io::Write as _,
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use flate2::{Compression, write::GzEncoder};
 use thiserror::Error;
@@ -115,7 +121,8 @@ impl Endpoint {
             config = config.tls_config(tls);
         }
         Connection {
-            endpoint: self,
+            url: self.url,
+            headers: Mutex::new(self.headers),
             agent: config.build().into(),
         }
     }
@@ -141,14 +148,25 @@ fn roots() -> RootCerts {
 
 /// Attempts to push.
 pub(super) struct Connection {
-    endpoint: Endpoint,
+    url: String,
+    headers: Mutex<Headers>,
     agent: Agent,
 }
 
 impl Connection {
     /// Where to.
     pub(super) fn url(&self) -> &str {
-        &self.endpoint.url
+        &self.url
+    }
+
+    /// Has these headers in every request from now on.
+    pub(super) fn set_headers(&self, headers: Headers) {
+        *self.headers.lock().unwrap_or_else(PoisonError::into_inner) = headers;
+    }
+
+    fn headers(&self) -> Headers {
+        let headers = self.headers.lock();
+        headers.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sends `body`, a request in protobuf, and waits for the answer no longer than `patience`.
@@ -169,7 +187,7 @@ impl Connection {
             .build()
             .content_type("application/x-protobuf")
             .header("content-encoding", "gzip");
-        for header in self.endpoint.headers.iter() {
+        for header in self.headers().iter() {
             request = request.header(header.name(), header.value());
         }
         match request.send(packed.as_slice()) {
@@ -198,7 +216,51 @@ fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{BufRead as _, BufReader, Read as _},
+        net::TcpListener,
+        thread,
+    };
+
     use super::*;
+
+    #[test]
+    fn headers_that_were_changed_are_in_the_next_request() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("its address"));
+        let receiver = thread::spawn(move || {
+            let mut tokens = Vec::new();
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().expect("a request");
+                let mut request = BufReader::new(&stream);
+                let (mut line, mut length) = (String::new(), 0);
+                while line != "\r\n" {
+                    line.clear();
+                    request.read_line(&mut line).expect("a head");
+                    if let Some(token) = line.strip_prefix("x-token: ") {
+                        tokens.push(token.trim_end().to_owned());
+                    }
+                    if let Some(text) = line.strip_prefix("content-length: ") {
+                        length = text.trim_end().parse().expect("a length");
+                    }
+                }
+                request.read_exact(&mut vec![0; length]).expect("a body");
+                stream
+                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                    .expect("an answer");
+            }
+            tokens
+        });
+        let headers = |text: &str| text.parse::<Headers>().expect("a header");
+        let endpoint: Endpoint = url.parse().expect("a URL");
+        let connection = endpoint.with_headers(headers("X-Token=old")).connect();
+        for _ in 0..2 {
+            let answer = connection.send(b"", Duration::from_secs(20));
+            assert!(matches!(answer, Answer::Taken { .. }));
+            connection.set_headers(headers("X-Token=new"));
+        }
+        assert_eq!(receiver.join().expect("no panic"), ["old", "new"]);
+    }
 
     #[test]
     fn an_address_without_a_path_gets_that_of_otlp() {

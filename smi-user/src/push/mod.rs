@@ -18,6 +18,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use endpoint::Connection;
 pub use endpoint::{Endpoint, EndpointError};
 pub use headers::{Header, Headers};
 
@@ -47,11 +48,38 @@ pub(crate) struct Plan {
     pub(crate) hardlimit_ns: Option<u64>,
 }
 
+/// What can be changed of pushes at work.
+pub(crate) struct Change {
+    /// As in [`Plan`].
+    pub(crate) interval: Option<Duration>,
+    /// What each request has.
+    pub(crate) headers: Headers,
+}
+
 /// Pushes at work.
 pub(crate) struct Push {
     queue: Arc<Queue>,
+    connection: Arc<Connection>,
+    /// From one push to the next, as asked for.
+    interval: Option<Duration>,
+    report_interval: Duration,
     ended: oneshot::Receiver<()>,
-    url: String,
+}
+
+/// From one push to the next, of reports that come every `report_interval`: as `asked`, or the usual.
+///
+/// # Errors
+/// When it makes no sense.
+pub(crate) fn interval(asked: Option<Duration>, report_interval: Duration) -> Result<Duration> {
+    const USUAL: Duration = Duration::from_mins(1);
+    let interval = asked.unwrap_or(USUAL.max(report_interval));
+    ensure!(
+        interval >= report_interval,
+        "--otlp-interval {} is below --interval {}: there is nothing new to push between two reports; lower --interval too",
+        show(interval),
+        show(report_interval)
+    );
+    Ok(interval)
 }
 
 impl Push {
@@ -60,14 +88,7 @@ impl Push {
     /// # Errors
     /// When the interval makes no sense, or the thread cannot be started.
     pub(crate) fn start(plan: Plan) -> Result<Self> {
-        const USUAL: Duration = Duration::from_mins(1);
-        let interval = plan.interval.unwrap_or(USUAL.max(plan.report_interval));
-        ensure!(
-            interval >= plan.report_interval,
-            "--otlp-interval {} is below --interval {}: there is nothing new to push between two reports; lower --interval too",
-            show(interval),
-            show(plan.report_interval)
-        );
+        let interval = interval(plan.interval, plan.report_interval)?;
         let hostname = hostname::hostname();
         let who = Who {
             instance: plan
@@ -78,20 +99,45 @@ impl Push {
             kernel: release::release(),
             hardlimit_ns: plan.hardlimit_ns,
         };
-        let url = plan.endpoint.to_string();
-        let connection = plan.endpoint.connect();
+        let connection = Arc::new(plan.endpoint.connect());
         let queue = Arc::new(Queue::new(interval, plan.report_interval));
         let (done, ended) = oneshot::channel();
-        let its_queue = Arc::clone(&queue);
+        let (its_queue, its_connection) = (Arc::clone(&queue), Arc::clone(&connection));
         std::thread::Builder::new()
             .name("smilat/push".to_owned())
             .spawn(move || {
-                thread::push_all(&its_queue, &connection, &who);
+                thread::push_all(&its_queue, &its_connection, &who);
                 // Nobody waits any more when the run was ended by force.
                 let _unheard = done.send(());
             })
             .context("cannot start the thread that pushes")?;
-        Ok(Self { queue, ended, url })
+        Ok(Self {
+            queue,
+            connection,
+            interval: plan.interval,
+            report_interval: plan.report_interval,
+            ended,
+        })
+    }
+
+    /// From now on, reports come every `report_interval`, if another is given, and pushes are made as `change` has it.
+    ///
+    /// # Errors
+    /// As [`interval`]; all goes on as before then.
+    pub(crate) fn set(
+        &mut self,
+        report_interval: Option<Duration>,
+        change: Option<Change>,
+    ) -> Result<()> {
+        let report_interval = report_interval.unwrap_or(self.report_interval);
+        let asked = change.as_ref().map_or(self.interval, |to| to.interval);
+        let interval = interval(asked, report_interval)?;
+        self.queue.set_interval(interval, report_interval);
+        (self.interval, self.report_interval) = (asked, report_interval);
+        if let Some(change) = change {
+            self.connection.set_headers(change.headers);
+        }
+        Ok(())
     }
 
     /// Has `snapshot` pushed if its time has come.
@@ -120,13 +166,13 @@ impl Push {
             log::warn!(
                 "{lost} of {} snapshots did not get to {}: {newest}",
                 lost + sent,
-                self.url
+                self.connection.url()
             );
         }
         if end.counts.rejected_points > 0 {
             log::warn!(
                 "{} rejected {} data points of those it took",
-                self.url,
+                self.connection.url(),
                 end.counts.rejected_points
             );
         }

@@ -17,21 +17,44 @@ pub(super) struct Job {
     /// Tells it from others.
     pub(super) number: u64,
     pub(super) snapshot: Arc<Snapshot>,
-    /// Each CPU's longest gap since the job before.
+    /// Each CPU's longest gap since the job before, and of jobs between that were given up.
     pub(super) interval_max_ns: BTreeMap<u32, u64>,
 }
 
 /// See the module.
 pub(super) struct Queue {
-    interval_ns: u64,
-    /// A snapshot is due this much early, too: they do not come to the nanosecond.
-    slack_ns: u64,
     state: Mutex<State>,
     changed: Condvar,
 }
 
+/// When snapshots are due.
+#[derive(Clone, Copy, Debug, Default)]
+struct Schedule {
+    interval_ns: u64,
+    /// A snapshot is due this much early, too: they do not come to the nanosecond.
+    slack_ns: u64,
+}
+
+impl Schedule {
+    /// One every `interval` of those that come every `report_interval`.
+    fn new(interval: Duration, report_interval: Duration) -> Self {
+        Self {
+            interval_ns: ns(interval),
+            slack_ns: if interval <= report_interval {
+                // All are due, however late one before was.
+                u64::MAX
+            } else {
+                ns(report_interval) / 2
+            },
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
+    schedule: Schedule,
+    /// When the newest that was offered was taken, since the start of the run.
+    offered_ns: u64,
     waiting: VecDeque<Job>,
     /// The first that waits is being sent.
     in_flight: bool,
@@ -69,22 +92,24 @@ pub(super) struct Account {
 impl Queue {
     /// Takes a snapshot every `interval` of those that come every `report_interval`.
     pub(super) fn new(interval: Duration, report_interval: Duration) -> Self {
-        let interval_ns = ns(interval);
+        let schedule = Schedule::new(interval, report_interval);
         let state = State {
-            next_due_ns: interval_ns,
+            schedule,
+            next_due_ns: schedule.interval_ns,
             ..State::default()
         };
         Self {
-            interval_ns,
-            slack_ns: if interval <= report_interval {
-                // All are due, however late one before was.
-                u64::MAX
-            } else {
-                ns(report_interval) / 2
-            },
             state: Mutex::new(state),
             changed: Condvar::new(),
         }
+    }
+
+    /// From now on, takes one every `interval` of those that come every `report_interval`.
+    pub(super) fn set_interval(&self, interval: Duration, report_interval: Duration) {
+        let mut state = self.lock();
+        state.schedule = Schedule::new(interval, report_interval);
+        let at_latest = state.offered_ns.saturating_add(state.schedule.interval_ns);
+        state.next_due_ns = state.next_due_ns.min(at_latest);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -95,25 +120,29 @@ impl Queue {
     /// Takes `snapshot` if it is due or the last one. Never waits for the receiver.
     pub(super) fn offer(&self, snapshot: &Arc<Snapshot>) {
         let mut state = self.lock();
-        for cpu in &snapshot.cpus {
-            if let Some(max) = cpu.gaps.interval_max_ns {
-                let so_far = state.interval_max_ns.entry(cpu.cpu).or_default();
-                *so_far = max.max(*so_far);
-            }
-        }
+        let maxima = snapshot.cpus.iter();
+        let maxima = maxima.filter_map(|cpu| Some((cpu.cpu, cpu.gaps.interval_max_ns?)));
+        fold(&mut state.interval_max_ns, maxima);
         let (elapsed, due) = (snapshot.elapsed_ns, state.next_due_ns);
-        if elapsed.saturating_add(self.slack_ns) < due && !snapshot.last {
+        state.offered_ns = elapsed;
+        let Schedule {
+            interval_ns,
+            slack_ns,
+        } = state.schedule;
+        if elapsed.saturating_add(slack_ns) < due && !snapshot.last {
             return;
         }
         state.next_due_ns = if elapsed < due {
-            due.saturating_add(self.interval_ns)
+            due.saturating_add(interval_ns)
         } else {
-            (elapsed / self.interval_ns + 1).saturating_mul(self.interval_ns)
+            (elapsed / interval_ns + 1).saturating_mul(interval_ns)
         };
         if state.waiting.len() == WAITING {
             // What is being sent may still arrive.
             let oldest = usize::from(state.in_flight);
-            state.waiting.remove(oldest);
+            if let Some(lost) = state.waiting.remove(oldest) {
+                state.pass_on(lost, oldest);
+            }
             state.counts.lost += 1;
         }
         let job = Job {
@@ -172,7 +201,7 @@ impl Queue {
     /// The receiver took the job but for `rejected_points`.
     pub(super) fn delivered(&self, job: &Job, rejected_points: u64) {
         let mut state = self.lock();
-        if state.settle(job) {
+        if state.settle(job).is_some() {
             state.counts.sent += 1;
             state.counts.rejected_points += rejected_points;
             state.newest_missing = false;
@@ -182,7 +211,8 @@ impl Queue {
     /// The receiver will not have the job, however often it is asked.
     pub(super) fn refused(&self, job: &Job) {
         let mut state = self.lock();
-        if state.settle(job) {
+        if let Some(lost) = state.settle(job) {
+            state.pass_on(lost, 0);
             state.counts.failures += 1;
             state.counts.lost += 1;
             state.newest_missing = true;
@@ -229,11 +259,29 @@ impl State {
         }
     }
 
-    /// Takes `job` out; false when it was given up meanwhile, and counted.
-    fn settle(&mut self, job: &Job) -> bool {
+    /// Takes `job` out; `None` when it was given up meanwhile, and counted.
+    fn settle(&mut self, job: &Job) -> Option<Job> {
         self.in_flight = false;
         let same = |front: &Job| front.number == job.number;
-        self.waiting.pop_front_if(|front| same(front)).is_some()
+        self.waiting.pop_front_if(|front| same(front))
+    }
+
+    /// Has the longest gaps of a job that is given up told by the next one, which is or will be at `position`: unlike
+    /// counts, they are in no later snapshot. That one was not sent yet, so no two requests for it can differ.
+    fn pass_on(&mut self, lost: Job, position: usize) {
+        let next = match self.waiting.get_mut(position) {
+            Some(next) => &mut next.interval_max_ns,
+            None => &mut self.interval_max_ns,
+        };
+        fold(next, lost.interval_max_ns);
+    }
+}
+
+/// Raises each CPU's longest gap to that in `more`.
+fn fold(maxima: &mut BTreeMap<u32, u64>, more: impl IntoIterator<Item = (u32, u64)>) {
+    for (cpu, max) in more {
+        let so_far = maxima.entry(cpu).or_default();
+        *so_far = max.max(*so_far);
     }
 }
 
@@ -327,6 +375,80 @@ mod tests {
         assert_eq!(account.counts.lost, 7);
         assert!(account.newest_missing);
         assert!(queue.next(None).is_none());
+    }
+
+    fn maxima(queue: &Queue) -> Vec<Option<u64>> {
+        let cpu = snapshot().cpus[0].cpu;
+        let state = queue.lock();
+        let of = |job: &Job| job.interval_max_ns.get(&cpu).copied();
+        state.waiting.iter().map(of).collect()
+    }
+
+    #[test]
+    fn the_longest_gap_of_what_is_given_up_is_told_by_the_next() {
+        let queue = Queue::new(SECOND, SECOND);
+        for (second, max) in [(1, 900), (2, 20), (3, 10), (4, 40), (5, 50)] {
+            offered(&queue, second * 1_000, Some(max));
+        }
+        // The first is being sent, so it is the second that goes.
+        let (first, _) = queue.next(None).expect("a job");
+        offered(&queue, 6_000, Some(60));
+        assert_eq!(
+            maxima(&queue),
+            [Some(900), Some(20), Some(40), Some(50), Some(60)]
+        );
+        queue.refused(&first);
+        assert_eq!(maxima(&queue), [Some(900), Some(40), Some(50), Some(60)]);
+        // It failed, and goes when there is no room.
+        queue.next(None).expect("a job");
+        queue.retry();
+        offered(&queue, 7_000, None);
+        offered(&queue, 8_000, None);
+        assert_eq!(maxima(&queue), [Some(900), Some(50), Some(60), None, None]);
+    }
+
+    #[test]
+    fn the_longest_gap_of_one_refused_is_told_by_one_that_is_yet_to_come() {
+        let queue = Queue::new(SECOND, SECOND);
+        offered(&queue, 1_000, Some(900));
+        let (job, _) = queue.next(None).expect("a job");
+        queue.refused(&job);
+        offered(&queue, 2_000, Some(20));
+        assert_eq!(maxima(&queue), [Some(900)]);
+        let (job, _) = queue.next(None).expect("a job");
+        queue.delivered(&job, 0);
+        offered(&queue, 3_000, Some(30));
+        assert_eq!(maxima(&queue), [Some(30)], "it was told once");
+    }
+
+    #[test]
+    fn reports_that_come_at_another_interval_are_pushed_as_often_as_asked() {
+        let from = |queue: &Queue, ms: &[u64]| {
+            for ms in ms {
+                offered(queue, *ms, None);
+            }
+            times(queue)
+        };
+        // Reports each second become four a second: one push a second as before, not each of them.
+        let queue = Queue::new(SECOND, SECOND);
+        from(&queue, &[1_000]);
+        queue.set_interval(SECOND, SECOND / 4);
+        let four_a_second = [1_250, 1_500, 1_750, 2_000, 2_250, 2_500, 2_750, 3_000];
+        assert_eq!(from(&queue, &four_a_second), [1_000, 2_000, 3_000]);
+
+        // And back: all of them, however late one is.
+        queue.set_interval(SECOND, SECOND);
+        assert_eq!(
+            from(&queue, &[4_300, 5_000]),
+            [1_000, 2_000, 3_000, 4_300, 5_000]
+        );
+
+        // Pushes that were an hour apart do not wait for the end of that hour.
+        let hour = Duration::from_hours(1);
+        let queue = Queue::new(hour, hour);
+        queue.set_interval(SECOND * 60, SECOND * 5);
+        let every_five: Vec<u64> = (1..=25).map(|number| number * 5_000).collect();
+        assert_eq!(from(&queue, &every_five), [60_000, 120_000]);
     }
 
     #[test]

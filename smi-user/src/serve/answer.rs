@@ -1,10 +1,8 @@
 //! What is answered to a request.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -15,14 +13,21 @@ use hyper::{
     body::Body,
     header::{self, HeaderName, HeaderValue},
 };
-use tokio::{net::TcpStream, sync::watch, time::Instant};
+use tokio::time::Instant;
 
-use super::{accept, pages::Pages};
-use crate::{model::Snapshot, report::prometheus::About, units::show};
+use super::{accept, pages::Pages, recent::Recent, room::Room};
+use crate::{
+    model::Snapshot,
+    report::prometheus::{About, Served},
+    units::show,
+};
 
 /// How many intervals a snapshot may be overdue before the collection is called ill, and a while for busy machines.
 const OVERDUE_INTERVALS: u32 = 3;
 const OVERDUE: Duration = Duration::from_secs(5);
+
+const STARTING: &str = "smilat is starting: its first interval is not over yet";
+const ENDING: &str = "smilat is ending: the run is over";
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
@@ -38,43 +43,62 @@ const START_PAGE: &str = concat!(
 /// What is served.
 pub(super) struct Site {
     about: About,
-    interval: Duration,
-    newest: watch::Receiver<Option<Arc<Snapshot>>>,
-    /// When the newest came, by a clock that nobody sets.
-    arrived: Mutex<Option<Instant>>,
-    refused: AtomicU64,
+    collected: Mutex<Collected>,
     pages: Pages,
+    /// Where those are who ask.
+    pub(super) room: Arc<Room>,
 }
 
-/// Notes when snapshots come, until no more can.
-pub(super) async fn note_arrivals(site: Arc<Site>) {
-    let mut newest = site.newest.clone();
-    while newest.changed().await.is_ok() {
-        let mut arrived = site.arrived.lock().unwrap_or_else(PoisonError::into_inner);
-        *arrived = Some(Instant::now());
-    }
+/// What came of the collection so far. Locked for moments only, so that neither it nor an answer ever waits.
+struct Collected {
+    newest: Option<Arc<Snapshot>>,
+    recent: Recent,
+    /// A snapshot is due this often.
+    interval: Duration,
+    /// When the newest came, or the start where none did yet; by a clock that nobody sets.
+    arrived: Instant,
+    /// Since when the next is waited for: since then, or since another interval was set.
+    waiting_since: Instant,
 }
 
 impl Site {
-    pub(super) fn new(
-        about: About,
-        interval: Duration,
-        newest: watch::Receiver<Option<Arc<Snapshot>>>,
-    ) -> Self {
+    /// Of a run that begins `now` and is to take a snapshot every `interval`.
+    pub(super) fn new(about: About, interval: Duration, now: Instant) -> Self {
         Self {
             about,
-            interval,
-            newest,
-            arrived: Mutex::default(),
-            refused: AtomicU64::new(0),
+            collected: Mutex::new(Collected {
+                newest: None,
+                recent: Recent::default(),
+                interval,
+                arrived: now,
+                waiting_since: now,
+            }),
             pages: Pages::default(),
+            room: Arc::default(),
         }
     }
 
-    /// Closes a connection for which there is no room, and counts it.
-    pub(super) fn refuse(&self, stream: TcpStream) {
-        drop(stream);
-        self.refused.fetch_add(1, Ordering::Relaxed);
+    fn lock(&self) -> MutexGuard<'_, Collected> {
+        // Each change is complete before anything in it can panic.
+        self.collected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes `snapshot`, which came `now`, the newest.
+    pub(super) fn publish(&self, snapshot: &Arc<Snapshot>, now: Instant) {
+        let mut collected = self.lock();
+        collected.recent.add(snapshot);
+        collected.newest = Some(Arc::clone(snapshot));
+        collected.arrived = now;
+        collected.waiting_since = now;
+    }
+
+    /// From `now` on, a snapshot is due every `interval`.
+    pub(super) fn set_interval(&self, interval: Duration, now: Instant) {
+        let mut collected = self.lock();
+        collected.interval = interval;
+        collected.waiting_since = now;
     }
 
     /// The answer to `request`, which came `now`.
@@ -109,14 +133,31 @@ impl Site {
     }
 
     fn metrics(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
-        let snapshot = match self.snapshot() {
-            Ok(snapshot) => snapshot,
-            Err(why) => return plain(StatusCode::SERVICE_UNAVAILABLE, why.to_owned()),
+        let (newest, recent_max_ns) = {
+            let collected = self.lock();
+            (collected.newest.clone(), collected.recent.longest())
         };
+        let why = match newest {
+            None => STARTING,
+            Some(snapshot) if snapshot.last => ENDING,
+            Some(snapshot) => return self.page(headers, &snapshot, recent_max_ns),
+        };
+        plain(StatusCode::SERVICE_UNAVAILABLE, why.to_owned())
+    }
+
+    fn page(
+        &self,
+        headers: &HeaderMap,
+        snapshot: &Arc<Snapshot>,
+        recent_max_ns: BTreeMap<u32, u64>,
+    ) -> Response<Full<Bytes>> {
         let form = accept::form(all(headers, &header::ACCEPT).as_deref());
         let gzip = accept::gzip(all(headers, &header::ACCEPT_ENCODING).as_deref());
-        let refused = self.refused.load(Ordering::Relaxed);
-        match self.pages.get(form, gzip, &snapshot, &self.about, refused) {
+        let served = Served {
+            recent_max_ns,
+            connections_displaced: self.room.displaced(),
+        };
+        match self.pages.get(form, gzip, snapshot, &self.about, &served) {
             Ok(page) => {
                 let mut answer = with_type(StatusCode::OK, form.content_type(), page);
                 set(&mut answer, header::VARY, "Accept, Accept-Encoding");
@@ -130,41 +171,37 @@ impl Site {
     }
 
     fn health(&self, now: Instant) -> Response<Full<Bytes>> {
-        let arrived = *self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
-        let limit = OVERDUE_INTERVALS * self.interval + OVERDUE;
-        let health = self.snapshot().map(|snapshot| {
-            // Its arrival may not have been noted yet.
-            let age = arrived.map_or(Duration::ZERO, |arrived| now.duration_since(arrived));
-            (snapshot.interval, age)
-        });
-        match health {
-            Ok((interval, age)) if age <= limit => plain(
-                StatusCode::OK,
-                format!(
-                    "snapshots keep coming; number {interval} came {} ago",
-                    show(age)
-                ),
-            ),
-            Ok((interval, age)) => plain(
+        let collected = self.lock();
+        let age = show(now.duration_since(collected.arrived));
+        let every = show(collected.interval);
+        let limit = collected
+            .interval
+            .saturating_mul(OVERDUE_INTERVALS)
+            .saturating_add(OVERDUE);
+        let overdue = now.duration_since(collected.waiting_since) > limit;
+        let (status, told) = match &collected.newest {
+            Some(snapshot) if snapshot.last => (StatusCode::SERVICE_UNAVAILABLE, ENDING.to_owned()),
+            Some(snapshot) if overdue => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!(
-                    "no snapshot since number {interval}, {} ago, though one is due every {}",
-                    show(age),
-                    show(self.interval)
+                    "no snapshot since number {}, {age} ago, though one is due every {every}",
+                    snapshot.interval
                 ),
             ),
-            Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, why.to_owned()),
-        }
-    }
-
-    /// The newest snapshot, or why there is none to tell.
-    fn snapshot(&self) -> Result<Arc<Snapshot>, &'static str> {
-        let newest = self.newest.borrow().clone();
-        match newest {
-            None => Err("smilat is starting: its first interval is not over yet"),
-            Some(snapshot) if snapshot.last => Err("smilat is ending: the run is over"),
-            Some(snapshot) => Ok(snapshot),
-        }
+            None if overdue => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("no snapshot yet, {age} after the start, though one is due every {every}"),
+            ),
+            Some(snapshot) => (
+                StatusCode::OK,
+                format!(
+                    "snapshots keep coming; number {} came {age} ago",
+                    snapshot.interval
+                ),
+            ),
+            None => (StatusCode::OK, STARTING.to_owned()),
+        };
+        plain(status, told)
     }
 }
 
@@ -211,20 +248,33 @@ mod tests {
     use super::*;
     use crate::report::prometheus::tests::snapshot;
 
-    #[test]
-    fn a_collection_that_stands_still_is_ill() {
-        let (newest, to_export) = watch::channel(Some(Arc::new(snapshot())));
-        let about = About {
-            started: jiff::Timestamp::now(),
-            hardlimit: None,
-            per_cpu_histograms: false,
-        };
-        let site = Site::new(about, Duration::from_secs(1), to_export);
-        let arrived = Instant::now();
-        *site.arrived.lock().expect("not poisoned") = Some(arrived);
-        let health = |age: Duration| {
+    struct Lab {
+        site: Site,
+        began: Instant,
+    }
+
+    impl Lab {
+        fn new() -> Self {
+            let about = About {
+                started: jiff::Timestamp::now(),
+                hardlimit: None,
+                per_cpu_histograms: false,
+            };
+            let began = Instant::now();
+            Self {
+                site: Site::new(about, Duration::from_secs(1), began),
+                began,
+            }
+        }
+
+        /// A moment of the run.
+        fn at(&self, ms: u64) -> Instant {
+            self.began + Duration::from_millis(ms)
+        }
+
+        fn health(&self, ms: u64) -> (u16, String) {
             let request = Request::get("/healthz").body(Empty::<Bytes>::new());
-            let answer = site.answer(&request.expect("a request"), arrived + age);
+            let answer = self.site.answer(&request.expect("a request"), self.at(ms));
             let status = answer.status().as_u16();
             let body = tokio::runtime::Builder::new_current_thread()
                 .build()
@@ -232,14 +282,82 @@ mod tests {
                 .block_on(answer.into_body().collect());
             let body = body.expect("a body").to_bytes().to_vec();
             (status, String::from_utf8(body).expect("UTF-8"))
-        };
-        assert_eq!(health(Duration::from_secs(8)).0, 200);
-        let (status, why) = health(Duration::from_millis(8_001));
+        }
+    }
+
+    #[test]
+    fn a_collection_that_stands_still_is_ill() {
+        let lab = Lab::new();
+        lab.site.publish(&Arc::new(snapshot()), lab.at(1_000));
+        assert_eq!(lab.health(9_000).0, 200);
+        let (status, why) = lab.health(9_001);
         assert_eq!(status, 503);
         assert_eq!(
             why,
             "no snapshot since number 2, 8.00 s ago, though one is due every 1.00 s\n"
         );
-        drop(newest);
+        lab.site.publish(&Arc::new(snapshot()), lab.at(9_002));
+        assert_eq!(lab.health(9_003).0, 200);
+    }
+
+    #[test]
+    fn a_start_is_well_until_the_first_snapshot_is_overdue() {
+        let lab = Lab::new();
+        assert_eq!(
+            lab.health(8_000),
+            (
+                200,
+                "smilat is starting: its first interval is not over yet\n".to_owned()
+            )
+        );
+        let (status, why) = lab.health(8_001);
+        assert_eq!(status, 503);
+        assert_eq!(
+            why,
+            "no snapshot yet, 8.00 s after the start, though one is due every 1.00 s\n"
+        );
+    }
+
+    #[test]
+    fn another_interval_is_another_measure_of_health() {
+        let lab = Lab::new();
+        lab.site.publish(&Arc::new(snapshot()), lab.at(0));
+        lab.site.set_interval(Duration::from_mins(1), lab.at(1_000));
+        assert_eq!(lab.health(180_000).0, 200, "one a minute, and it is well");
+        assert_eq!(lab.health(186_001).0, 503);
+
+        // A minute without one was no fault before the interval became short.
+        lab.site.publish(&Arc::new(snapshot()), lab.at(190_000));
+        lab.site
+            .set_interval(Duration::from_secs(1), lab.at(240_000));
+        assert_eq!(lab.health(248_000).0, 200);
+        let (status, why) = lab.health(248_001);
+        assert_eq!(status, 503, "a hang is noticed by the new interval");
+        assert!(why.ends_with("though one is due every 1.00 s\n"), "{why}");
+    }
+
+    #[test]
+    fn a_gap_that_no_scrape_of_its_interval_saw_is_told() {
+        let lab = Lab::new();
+        for (number, max_ns) in [(1, Some(7_000_000)), (2, None)] {
+            let mut one = snapshot();
+            one.interval = number;
+            one.elapsed_ns = number * 1_000_000_000;
+            one.cpus[1].gaps.interval_max_ns = max_ns;
+            lab.site.publish(&Arc::new(one), lab.at(number * 1_000));
+        }
+        let request = Request::get("/metrics").body(Empty::<Bytes>::new());
+        let answer = lab.site.answer(&request.expect("a request"), lab.at(2_000));
+        let body = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime")
+            .block_on(answer.into_body().collect());
+        let text = String::from_utf8(body.expect("a body").to_bytes().to_vec()).expect("UTF-8");
+        for line in [
+            "smilat_gap_interval_max_seconds{cpu=\"3\"} 0",
+            "smilat_gap_recent_max_seconds{cpu=\"3\"} 0.007",
+        ] {
+            assert!(text.lines().any(|had| had == line), "no {line} in\n{text}");
+        }
     }
 }

@@ -6,6 +6,8 @@ mod address;
 mod answer;
 mod pages;
 mod patience;
+mod recent;
+mod room;
 
 use std::{
     io,
@@ -20,7 +22,8 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::TcpStream,
-    sync::{Semaphore, oneshot, watch},
+    sync::oneshot,
+    task::yield_now,
     time::{Instant, sleep},
 };
 
@@ -29,9 +32,8 @@ pub use address::parse as parse_address;
 use crate::{model::Snapshot, report::prometheus::About};
 use answer::Site;
 use patience::Patient;
+use room::Activity;
 
-/// Connections open at a time; further ones are closed at once. A Prometheus has one.
-const CONNECTIONS: usize = 64;
 /// Bytes of a request's head, and of what is read ahead.
 const HEAD: usize = 16 * 1024;
 /// Header lines of a request.
@@ -44,6 +46,7 @@ const AFTER_FAILURE: Duration = Duration::from_millis(100);
 /// A server at work; dropping it ends it.
 pub struct Server {
     address: SocketAddr,
+    site: Arc<Site>,
     /// Dropped to end the thread.
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -83,7 +86,7 @@ pub enum ServeError {
 }
 
 impl Server {
-    /// Listens on `address` and answers from now on. A new value of `newest` is due every `interval`.
+    /// Listens on `address` and answers from now on. A snapshot is due every `interval`.
     ///
     /// # Errors
     /// When the address cannot be had.
@@ -91,7 +94,6 @@ impl Server {
         address: SocketAddr,
         about: About,
         interval: Duration,
-        newest: watch::Receiver<Option<Arc<Snapshot>>>,
     ) -> Result<Self, ServeError> {
         let refused = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => ServeError::InUse(address),
@@ -108,7 +110,8 @@ impl Server {
             .enable_all()
             .build()
             .map_err(ServeError::Thread)?;
-        let site = Arc::new(Site::new(about, interval, newest));
+        let site = Arc::new(Site::new(about, interval, Instant::now()));
+        let its_site = Arc::clone(&site);
         let (end, ended) = oneshot::channel::<()>();
         let thread = thread::Builder::new()
             .name("smilat/http".to_owned())
@@ -117,7 +120,7 @@ impl Server {
                     tokio::select! {
                         // Either way it is over: the sender is never used, only dropped.
                         _ = ended => {}
-                        failed = serve(listener, &site) => {
+                        failed = serve(listener, &its_site) => {
                             if let Err(error) = failed {
                                 log::error!("no HTTP requests are answered any more: {error}");
                             }
@@ -128,6 +131,7 @@ impl Server {
             .map_err(ServeError::Thread)?;
         Ok(Self {
             address,
+            site,
             end: Some(end),
             thread: Some(thread),
         })
@@ -136,6 +140,16 @@ impl Server {
     /// Where it listens; the port is the real one where 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Answers from `snapshot` from now on.
+    pub fn publish(&self, snapshot: &Arc<Snapshot>) {
+        self.site.publish(snapshot, Instant::now());
+    }
+
+    /// From now on, a snapshot is due every `interval`.
+    pub fn set_interval(&self, interval: Duration) {
+        self.site.set_interval(interval, Instant::now());
     }
 }
 
@@ -150,8 +164,6 @@ impl Drop for Server {
 /// Takes connections for ever.
 async fn serve(listener: TcpListener, site: &Arc<Site>) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    tokio::spawn(answer::note_arrivals(Arc::clone(site)));
-    let free = Arc::new(Semaphore::new(CONNECTIONS));
     let mut told = false;
     loop {
         let stream = match listener.accept().await {
@@ -164,27 +176,29 @@ async fn serve(listener: TcpListener, site: &Arc<Site>) -> io::Result<()> {
                 continue;
             }
         };
-        match Arc::clone(&free).try_acquire_owned() {
-            Ok(permit) => {
-                let site = Arc::clone(site);
-                // A task of its own: a panic ends this connection alone.
-                tokio::spawn(async move {
-                    connection(stream, site).await;
-                    drop(permit);
-                });
+        let mut place = site.room.enter();
+        let site = Arc::clone(site);
+        // A task of its own: a panic ends this connection alone.
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                // Either way it has to go: the sender is never used, only dropped.
+                _ = &mut place.displaced => log::debug!("an HTTP connection made room for another"),
+                () = connection(stream, site, place.activity.clone()) => {}
             }
-            Err(_) => site.refuse(stream),
-        }
+        });
+        // Its turn comes before the next is taken, and perhaps its place with it: of many at once, none waits behind all others.
+        yield_now().await;
     }
 }
 
 /// Answers one client until it goes, errs or takes too long.
-async fn connection(stream: TcpStream, site: Arc<Site>) {
+async fn connection(stream: TcpStream, site: Arc<Site>, activity: Activity) {
     let answer = service_fn(|request| {
         let answer = site.answer(&request, Instant::now());
         async { Ok::<_, std::convert::Infallible>(answer) }
     });
-    let stream = TokioIo::new(Patient::new(stream));
+    let stream = TokioIo::new(Patient::new(stream, activity));
     let connection = http1::Builder::new()
         // `Patient` sets the limits of time, of which there are more than hyper knows.
         .header_read_timeout(None)

@@ -11,7 +11,7 @@ use flate2::{Compression, write::GzEncoder};
 
 use crate::{
     model::Snapshot,
-    report::prometheus::{self, About, EncodeError, Form},
+    report::prometheus::{self, About, EncodeError, Form, Served},
 };
 
 /// Which page: its form, and whether it is compressed.
@@ -38,7 +38,7 @@ impl Pages {
         gzip: bool,
         snapshot: &Arc<Snapshot>,
         about: &About,
-        connections_refused: u64,
+        served: &Served,
     ) -> Result<Bytes, EncodeError> {
         // Whoever panicked with it left whole pages at worst too few of them.
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,7 +53,7 @@ impl Pages {
         }
         let plain = match made.pages.get(&(form, false)) {
             Some(plain) => plain.clone(),
-            None => prometheus::encode(form, snapshot, about, connections_refused)?,
+            None => prometheus::encode(form, snapshot, about, served)?,
         };
         made.pages.insert((form, false), plain.clone());
         if !gzip {

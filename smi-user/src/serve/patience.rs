@@ -12,6 +12,8 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
+use super::room::Activity;
+
 /// From the first byte of a request to the last of its answer, and from connecting to a request.
 const EXCHANGE: Duration = Duration::from_secs(10);
 /// From an answer to the next request: longer than anyone's scrape interval.
@@ -25,6 +27,7 @@ pub(super) struct Patient<T> {
     stream: T,
     until: Pin<Box<Sleep>>,
     state: State,
+    activity: Activity,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,17 +41,19 @@ enum State {
 }
 
 impl<T> Patient<T> {
-    /// Just connected.
-    pub(super) fn new(stream: T) -> Self {
+    /// Just connected; what it does is noted in `activity`.
+    pub(super) fn new(stream: T, activity: Activity) -> Self {
         Self {
             stream,
             until: Box::pin(sleep(EXCHANGE)),
             state: State::Idle,
+            activity,
         }
     }
 
     fn enter(&mut self, state: State, time: Duration) {
         self.state = state;
+        self.activity.begins(state != State::Idle);
         self.until.as_mut().reset(Instant::now() + time);
     }
 
@@ -146,7 +151,7 @@ mod tests {
     fn a_byte_now_and_then_buys_no_time() {
         on_a_clock_of_its_own(async {
             let (mut client, server) = duplex(64);
-            let mut server = Patient::new(server);
+            let mut server = Patient::new(server, Activity::new());
             tokio::spawn(async move {
                 while client.write_all(b"x").await.is_ok() {
                     sleep(EXCHANGE / 8).await;
@@ -165,7 +170,7 @@ mod tests {
     fn an_answer_that_is_not_taken_is_given_up() {
         on_a_clock_of_its_own(async {
             let (_client, server) = duplex(64);
-            let mut server = Patient::new(server);
+            let mut server = Patient::new(server, Activity::new());
             let error = server.write_all(&[0; 65]).await.expect_err("nobody reads");
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         });
@@ -175,7 +180,7 @@ mod tests {
     fn between_requests_there_is_more_time() {
         on_a_clock_of_its_own(async {
             let (mut client, server) = duplex(64);
-            let mut server = Patient::new(server);
+            let mut server = Patient::new(server, Activity::new());
             for _ in 0..3 {
                 client.write_all(b"ask").await.expect("sent");
                 let mut asked = [0; 3];

@@ -5,34 +5,31 @@ use std::{
 
 use flate2::read::GzDecoder;
 
-use super::*;
+use super::{room::ROOM, *};
 use crate::report::prometheus::tests::snapshot;
 
 struct Lab {
     server: Server,
-    newest: watch::Sender<Option<Arc<Snapshot>>>,
 }
 
 impl Lab {
     fn new() -> Self {
-        let (newest, to_export) = watch::channel(None);
         let about = About {
             started: "2026-11-22T11:59:50Z".parse().expect("a time"),
             hardlimit: None,
             per_cpu_histograms: false,
         };
         let loopback = "127.0.0.1:0".parse().expect("an address");
-        let server = Server::start(loopback, about, Duration::from_secs(1), to_export);
+        let server = Server::start(loopback, about, Duration::from_secs(1));
         Self {
             server: server.expect("a server"),
-            newest,
         }
     }
 
     fn publish(&self, change: impl FnOnce(&mut Snapshot)) {
         let mut snapshot = snapshot();
         change(&mut snapshot);
-        self.newest.send_replace(Some(Arc::new(snapshot)));
+        self.server.publish(&Arc::new(snapshot));
     }
 
     fn connect(&self) -> TcpStream {
@@ -82,7 +79,7 @@ fn there_are_metrics_from_the_first_snapshot_to_the_last() {
             "smilat is starting: its first interval is not over yet\n"
         )
     );
-    assert_eq!(lab.status("GET /healthz").0, 503);
+    assert_eq!(lab.status("GET /healthz").0, 200);
 
     lab.publish(|_| {});
     let (status, text) = lab.status("GET /metrics");
@@ -181,61 +178,58 @@ fn a_connection_serves_many_requests() {
     }
 }
 
+/// Asks, keeps the connection, and reads the answer, which has no body; false when it was closed instead.
+fn asks(stream: &mut TcpStream) -> bool {
+    let mut head = Vec::new();
+    let sent = write!(stream, "HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+    while sent.is_ok() && !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        match stream.read(&mut byte) {
+            Ok(1) => head.extend(byte),
+            _ => return false,
+        }
+    }
+    head.starts_with(b"HTTP/1.1 200 ")
+}
+
 #[test]
-fn more_connections_than_there_is_room_for_are_closed_and_counted() {
+fn who_comes_when_there_is_no_room_is_answered_and_the_one_idle_longest_goes() {
     let lab = Lab::new();
     lab.publish(|_| {});
-    // Each is known to have been taken only once it is answered.
-    let held: Vec<TcpStream> = (0..CONNECTIONS)
-        .map(|_| {
-            let mut stream = lab.connect();
-            write!(stream, "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
-            stream.read_exact(&mut [0]).expect("an answer");
-            stream
-        })
-        .collect();
-    for _ in 0..3 {
-        let closed = lab.connect().read(&mut [0]);
+    let mut held: Vec<TcpStream> = (0..ROOM).map(|_| lab.connect()).collect();
+    assert!(held.iter_mut().all(asks), "there is room for all of them");
+    // The first has asked again, and idles for the shortest time now.
+    assert!(asks(&mut held[0]));
+    let mut newcomers: Vec<TcpStream> = (0..3).map(|_| lab.connect()).collect();
+    assert!(newcomers.iter_mut().all(asks), "a probe is locked out");
+    for stream in &mut held[1..4] {
+        let closed = stream.read(&mut [0]);
         assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
     }
-    drop(held);
-    // The places of those are free as soon as the server has seen that they went.
-    let text = loop {
-        let mut stream = lab.connect();
-        let sent = write!(
-            stream,
-            "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        );
-        let mut text = String::new();
-        if sent.is_ok() && stream.read_to_string(&mut text).is_ok() && !text.is_empty() {
-            break text;
-        }
-    };
-    let refused: u64 = text
-        .lines()
-        .find_map(|line| line.strip_prefix("smilat_http_connections_refused_total "))
-        .expect("the count")
-        .parse()
-        .expect("a number");
-    assert!(refused >= 3, "{refused}");
+    assert!(asks(&mut held[0]));
+    assert!(held[4..].iter_mut().all(asks), "others had to go, too");
+    // On a connection that is there, since another would displace another.
+    write!(
+        held[0],
+        "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+    .expect("sent");
+    let (_, page) = answer(&mut held[0]);
+    let text = String::from_utf8(page).expect("UTF-8");
+    let line = "\nsmilat_http_connections_displaced_total 3\n";
+    assert!(text.contains(line), "{text}");
 }
 
 #[test]
 fn an_address_in_use_is_named() {
     let first = Lab::new();
-    let (_newest, to_export) = watch::channel(None);
     let about = About {
         started: jiff::Timestamp::now(),
         hardlimit: None,
         per_cpu_histograms: false,
     };
     let address = first.server.address();
-    let second = Server::start(
-        address,
-        about.clone(),
-        Duration::from_secs(1),
-        to_export.clone(),
-    );
+    let second = Server::start(address, about.clone(), Duration::from_secs(1));
     let error = second.err().expect("taken").to_string();
     assert!(
         error.contains(&format!(
@@ -244,7 +238,7 @@ fn an_address_in_use_is_named() {
         "{error}"
     );
     let elsewhere = "192.0.2.1:0".parse().expect("an address");
-    let error = Server::start(elsewhere, about, Duration::from_secs(1), to_export);
+    let error = Server::start(elsewhere, about, Duration::from_secs(1));
     let error = error.err().expect("not here").to_string();
     assert!(
         error.contains("this machine has no such address"),

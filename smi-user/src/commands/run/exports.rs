@@ -1,14 +1,13 @@
 //! Ways out that take the newest snapshot when they want it: made before anything is done to the machine, so that what
 //! cannot be had stops a run before it begins.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 use jiff::Timestamp;
-use tokio::sync::watch;
 
 use crate::{
-    cli::RunArgs,
+    cli::{PushArgs, RunArgs},
     model::Snapshot,
     push::{self, Headers, Push},
     report::prometheus::About,
@@ -18,8 +17,7 @@ use crate::{
 
 /// See the module.
 pub(super) struct Exports {
-    newest: watch::Sender<Option<Arc<Snapshot>>>,
-    _server: Option<Server>,
+    server: Option<Server>,
     push: Option<Push>,
 }
 
@@ -29,19 +27,38 @@ impl Exports {
     /// # Errors
     /// When one cannot be had.
     pub(super) fn prepare(args: &RunArgs) -> Result<Self> {
-        let (newest, to_export) = watch::channel(None);
         Ok(Self {
-            newest,
-            _server: server(args, to_export)?,
+            server: server(args)?,
             push: push_plan(args).map(Push::start).transpose()?,
         })
     }
 
     /// Makes `snapshot` the newest.
     pub(super) fn publish(&self, snapshot: &Arc<Snapshot>) {
-        self.newest.send_replace(Some(Arc::clone(snapshot)));
+        if let Some(server) = &self.server {
+            server.publish(snapshot);
+        }
         if let Some(push) = &self.push {
             push.publish(snapshot);
+        }
+    }
+
+    /// From now on, a snapshot comes every `interval`, if another is given, and pushes are made as `asked`; where to stays
+    /// as it is. Both have been checked.
+    pub(super) fn set(&mut self, interval: Option<Duration>, asked: Option<&PushArgs>) {
+        if let (Some(server), Some(interval)) = (&self.server, interval) {
+            server.set_interval(interval);
+        }
+        if let Some(push) = &mut self.push
+            && (interval.is_some() || asked.is_some())
+        {
+            let change = asked.map(|asked| push::Change {
+                interval: asked.otlp_interval,
+                headers: Headers::join(&asked.otlp_header),
+            });
+            if let Err(error) = push.set(interval, change) {
+                log::error!("pushes go on as before: {error:#}");
+            }
         }
     }
 
@@ -54,10 +71,7 @@ impl Exports {
 }
 
 /// The server of metrics, if one is asked for, at work.
-fn server(
-    args: &RunArgs,
-    newest: watch::Receiver<Option<Arc<Snapshot>>>,
-) -> Result<Option<Server>> {
+fn server(args: &RunArgs) -> Result<Option<Server>> {
     let Some(address) = args.listen else {
         return Ok(None);
     };
@@ -66,7 +80,7 @@ fn server(
         hardlimit: args.hardlimit,
         per_cpu_histograms: args.per_cpu_histograms,
     };
-    let server = Server::start(address, about, args.interval, newest)?;
+    let server = Server::start(address, about, args.interval)?;
     let address = server.address();
     if !args.quiet {
         eprintln!("metrics: http://{address}/metrics");

@@ -133,6 +133,7 @@ async fn collect(args: &RunArgs, options: &Options, prepared: Prepared) -> Resul
                     ticks = every(interval);
                     fetches = every(FETCH.min(interval));
                 }
+                outlets.exports().set(outcome.interval, outcome.push.as_ref());
                 match lasting.watch() {
                     Ok(watch) => service.ready(watch.info()),
                     Err(error) => break Some(error),

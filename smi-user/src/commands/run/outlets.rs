@@ -119,6 +119,11 @@ impl Outlets {
         recorder.gaps_lost() + if recorded { 0 } else { only_here }
     }
 
+    /// Those who take the newest snapshot when they want it.
+    pub(super) fn exports(&mut self) -> &mut Exports {
+        &mut self.exports
+    }
+
     /// Returns once the reports cannot be written any more: the reader went away, or writing failed.
     pub(super) async fn closed(&mut self) {
         match &mut self.output {

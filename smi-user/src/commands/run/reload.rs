@@ -11,15 +11,18 @@ use super::{
     lasting::{Lasting, Replaced},
 };
 use crate::{
-    cli::{Detection, RunArgs},
+    cli::{Detection, PushArgs, RunArgs},
     config::{self, Options},
     detector::Choice,
     model::Snapshot,
+    push,
     units::show,
 };
 
 /// The option that says how often to report.
 const INTERVAL: &str = "interval";
+/// What can be changed of pushes while they go on.
+const OF_PUSHES: [&str; 2] = ["otlp-interval", "otlp-header"];
 
 /// What of the options is in force, and where they come from.
 pub(super) struct Reload {
@@ -27,6 +30,7 @@ pub(super) struct Reload {
     options: Options,
     detection: Detection,
     interval: Duration,
+    push: PushArgs,
     hardlimit: Option<Duration>,
 }
 
@@ -37,6 +41,8 @@ pub(super) struct Outcome {
     pub(super) ended: Option<Arc<Snapshot>>,
     /// The time between reports, where that is another now.
     pub(super) interval: Option<Duration>,
+    /// How to push, where that is another now; where to is not.
+    pub(super) push: Option<PushArgs>,
     /// Why nothing can be detected any more.
     pub(super) failure: Option<Error>,
 }
@@ -49,6 +55,7 @@ impl Reload {
             options: options.clone(),
             detection: args.detection.clone(),
             interval: args.interval,
+            push: args.push.clone(),
             hardlimit: args.hardlimit,
         })
     }
@@ -75,11 +82,26 @@ impl Reload {
             asked.detection.detector != Choice::All,
             "detector = \"all\" lists the detectors instead of running one; choose one"
         );
+        // To another receiver goes nothing before the next start, so the secrets that are for it must not go to this one.
+        let same_receiver = asked.push.otlp == self.push.otlp;
+        let push = if same_receiver {
+            PushArgs {
+                otlp_instance: self.push.otlp_instance.clone(),
+                ..asked.push.clone()
+            }
+        } else {
+            self.push.clone()
+        };
+        if push.otlp.is_some() {
+            push::interval(push.otlp_interval, asked.interval)?;
+        }
         let mut outcome = Outcome::default();
         let changed = config::differences(&self.options, &understood.options);
-        let (now, later): (Vec<_>, Vec<_>) = changed
-            .into_iter()
-            .partition(|name| name == INTERVAL || of_detection(name));
+        let (now, later): (Vec<_>, Vec<_>) = changed.into_iter().partition(|name| {
+            name == INTERVAL
+                || of_detection(name)
+                || (same_receiver && OF_PUSHES.contains(&name.as_str()))
+        });
         let mut told = Vec::new();
         if asked.detection != self.detection {
             // Before anything is stopped: what makes no sense, or cannot run here.
@@ -91,6 +113,19 @@ impl Reload {
             self.interval = asked.interval;
             outcome.interval = Some(asked.interval);
             told.push(format!("a report every {}", show(asked.interval)));
+        }
+        // Not beside settings that could not be had: who finds a refusal must not have to guess what was taken.
+        if asked.detection == self.detection && push != self.push {
+            // Not even their names: a file of headers is nobody else's business.
+            if push.otlp_header != self.push.otlp_header {
+                told.push("other headers in pushes".to_owned());
+            }
+            if push.otlp_interval != self.push.otlp_interval {
+                let every = push::interval(push.otlp_interval, asked.interval)?;
+                told.push(format!("a push every {}", show(every)));
+            }
+            self.push = push.clone();
+            outcome.push = Some(push);
         }
         if asked.detection == self.detection {
             for name in now {

@@ -96,7 +96,7 @@ pub(super) fn gaps(
         gauge(
             "smilat.gap.interval_max",
             "s",
-            "The longest gap since the push before; 0 when there was none",
+            "The longest gap since the push before, and of pushes given up between; 0 when there was none",
             per_cpu(points, snapshot, |one| {
                 let max = interval_max_ns.get(&one.cpu).copied();
                 Some(seconds(max.unwrap_or(0)))
@@ -107,13 +107,11 @@ pub(super) fn gaps(
 
 /// What counts SMIs and tells steal; nothing where nothing does.
 pub(super) fn smis_and_steal(points: &Points, snapshot: &Snapshot) -> Vec<Option<Metric>> {
-    let name = snapshot
-        .attribution
-        .counter
-        .as_ref()
-        .map_or("none", |counter| counter.name.as_str());
+    // A run that counted SMIs before its configuration was read again, and does not now, has counts that stand still.
+    let counter_now = snapshot.attribution.counter.as_ref();
+    let smis = |one: &CpuSnapshot| counter_now.and(one.smis);
     let counted = snapshot.cpus.iter().filter_map(|one| {
-        let attributes = vec![cpu(one.cpu), text("counter", name)];
+        let attributes = vec![cpu(one.cpu), text("counter", &counter_now?.name)];
         Some(points.point(attributes, count(one.smis?.counted)))
     });
     vec![
@@ -127,19 +125,19 @@ pub(super) fn smis_and_steal(points: &Points, snapshot: &Snapshot) -> Vec<Option
             "smilat.smis.sampled",
             "{smi}",
             "Of them, those that came while the CPU was sampling",
-            per_cpu(points, snapshot, |one| Some(count(one.smis?.sampled?))),
+            per_cpu(points, snapshot, |one| Some(count(smis(one)?.sampled?))),
         ),
         counter(
             "smilat.smis.in_gaps",
             "{smi}",
             "Of these, those across gaps",
-            per_cpu(points, snapshot, |one| Some(count(one.smis?.in_gaps?))),
+            per_cpu(points, snapshot, |one| Some(count(smis(one)?.in_gaps?))),
         ),
         counter(
             "smilat.smi.readings.failed",
             "{reading}",
             "Readings of the SMI counter that failed; gaps there have no proven SMI",
-            per_cpu(points, snapshot, |one| Some(count(one.smis?.unread))),
+            per_cpu(points, snapshot, |one| Some(count(smis(one)?.unread))),
         ),
         counter(
             "smilat.steal.sampled",
@@ -276,7 +274,7 @@ pub(super) fn own(points: &Points, snapshot: &Snapshot, pushes: PushCounts) -> V
         counter(
             "smilat.cpu",
             "s",
-            "CPU time that smilat took, sampling included",
+            "CPU time of the process; the spin detector's sampling is part of it, unless the kernel accounts for interrupts apart",
             one(seconds(cost.cpu_ns)),
         ),
         cost.resident_bytes.and_then(|bytes| {
@@ -299,7 +297,7 @@ pub(super) fn own(points: &Points, snapshot: &Snapshot, pushes: PushCounts) -> V
             counter(
                 "smilat.bpf.run",
                 "s",
-                "Time that runs of its BPF programs took, sampling included",
+                "Time that runs of its BPF programs took; with the spin detector, sampling included",
                 one(seconds(bpf.run_ns)),
             )
         }),

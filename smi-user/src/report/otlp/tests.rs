@@ -223,6 +223,12 @@ fn what_nothing_tells_is_left_out_rather_than_zero() {
     quiet.attribution = crate::model::Attribution::default();
     quiet.own_cost.bpf = None;
     quiet.detector.noise_floor_ns = 0;
+    // Counts of a counter that was there before a reload stand still from then on.
+    let frozen: Vec<String> = metrics(&quiet).into_iter().map(|one| one.name).collect();
+    assert!(
+        !frozen.iter().any(|name| name.starts_with("smilat.smi")),
+        "{frozen:?}"
+    );
     for cpu in &mut quiet.cpus {
         cpu.smis = None;
         cpu.steal = None;

@@ -3,7 +3,7 @@
 //! Base units and endings are those of <https://prometheus.io/docs/practices/naming/>.
 
 use super::{
-    About,
+    About, Served,
     family::{Family, Kind, Labels, List, Sample, Value},
 };
 use crate::{
@@ -12,21 +12,17 @@ use crate::{
 };
 
 /// All that `snapshot` and `about` say.
-pub(super) fn families(
-    snapshot: &Snapshot,
-    about: &About,
-    connections_refused: u64,
-) -> Vec<Family> {
+pub(super) fn families(snapshot: &Snapshot, about: &About, served: &Served) -> Vec<Family> {
     let mut list = List::default();
-    gaps(&mut list, snapshot, about);
+    gaps(&mut list, snapshot, about, served);
     causes(&mut list, snapshot);
     windows(&mut list, snapshot);
     settings(&mut list, snapshot, about);
-    own(&mut list, snapshot, connections_refused);
+    own(&mut list, snapshot, served);
     list.0
 }
 
-fn gaps(list: &mut List, snapshot: &Snapshot, about: &About) {
+fn gaps(list: &mut List, snapshot: &Snapshot, about: &About, served: &Served) {
     list.add(
         "smilat_gaps_total",
         Kind::Counter,
@@ -85,10 +81,22 @@ fn gaps(list: &mut List, snapshot: &Snapshot, about: &About) {
             Some(seconds(cpu.gaps.interval_max_ns.unwrap_or(0)))
         }),
     );
+    list.add(
+        "smilat_gap_recent_max_seconds",
+        Kind::Gauge,
+        "The longest gap of the last minute or two, or two intervals where they are longer; 0 when there was none. Scrapes at \
+         least once a minute miss none.",
+        by_cpu(snapshot, |cpu| {
+            let recent = served.recent_max_ns.get(&cpu.cpu).copied();
+            Some(seconds(recent.unwrap_or(0)))
+        }),
+    );
 }
 
 fn causes(list: &mut List, snapshot: &Snapshot) {
+    // A run that counted SMIs before its configuration was read again, and does not now, has counts that stand still.
     let counter = snapshot.attribution.counter.as_ref();
+    let smis = |cpu: &CpuSnapshot| counter.and(cpu.smis);
     list.values(
         "smilat_smis_total",
         Kind::Counter,
@@ -99,7 +107,7 @@ fn causes(list: &mut List, snapshot: &Snapshot) {
             labels.push(("counter", counter?.name.clone()));
             Some(Sample {
                 labels,
-                value: Value::Number(cpu.smis?.counted as f64),
+                value: Value::Number(smis(cpu)?.counted as f64),
             })
         }),
     );
@@ -107,20 +115,20 @@ fn causes(list: &mut List, snapshot: &Snapshot) {
         "smilat_smis_sampled_total",
         Kind::Counter,
         "SMIs that came while the CPU was sampling.",
-        by_cpu(snapshot, |cpu| cpu.smis?.sampled.map(|smis| smis as f64)),
+        by_cpu(snapshot, |cpu| smis(cpu)?.sampled.map(|smis| smis as f64)),
     );
     list.add(
         "smilat_smis_in_gaps_total",
         Kind::Counter,
         "SMIs across gaps; the rest of those sampled was shorter than the threshold.",
-        by_cpu(snapshot, |cpu| cpu.smis?.in_gaps.map(|smis| smis as f64)),
+        by_cpu(snapshot, |cpu| smis(cpu)?.in_gaps.map(|smis| smis as f64)),
     );
     list.add(
         // Not `smi_counter_unread`: a name must not hold a type, says promtool.
         "smilat_smi_readings_failed_total",
         Kind::Counter,
         "Readings of the SMI counter within the kernel that failed; gaps there have no proven SMI.",
-        by_cpu(snapshot, |cpu| Some(cpu.smis?.unread as f64)),
+        by_cpu(snapshot, |cpu| Some(smis(cpu)?.unread as f64)),
     );
     list.add(
         "smilat_steal_sampled_seconds_total",
@@ -241,12 +249,13 @@ fn settings(list: &mut List, snapshot: &Snapshot, about: &About) {
     }
 }
 
-fn own(list: &mut List, snapshot: &Snapshot, connections_refused: u64) {
+fn own(list: &mut List, snapshot: &Snapshot, served: &Served) {
     let cost = &snapshot.own_cost;
     list.one(
         "smilat_cpu_seconds_total",
         Kind::Counter,
-        "CPU time of smilat, user and system, sampling included.",
+        "CPU time of smilat's process, user and system. The spin detector's sampling is part of it, unless the kernel accounts \
+         for interrupts apart (CONFIG_IRQ_TIME_ACCOUNTING); the kernel's tracers sample in threads of their own.",
         Some(seconds(cost.cpu_ns)),
     );
     list.one(
@@ -281,10 +290,10 @@ fn own(list: &mut List, snapshot: &Snapshot, connections_refused: u64) {
         Some(snapshot.interval as f64),
     );
     list.one(
-        "smilat_http_connections_refused_total",
+        "smilat_http_connections_displaced_total",
         Kind::Counter,
-        "Connections that were closed at once because too many were open.",
-        Some(connections_refused as f64),
+        "Connections that were closed, the one idle longest first, because too many were open and another came.",
+        Some(served.connections_displaced as f64),
     );
 }
 

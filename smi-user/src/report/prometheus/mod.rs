@@ -8,7 +8,7 @@ mod family;
 mod histogram;
 mod text;
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -53,6 +53,15 @@ pub struct About {
     pub per_cpu_histograms: bool,
 }
 
+/// What the server adds to a snapshot.
+#[derive(Clone, Debug, Default)]
+pub struct Served {
+    /// Each CPU's longest gap of late, in ns; CPUs without any are not in it.
+    pub recent_max_ns: BTreeMap<u32, u64>,
+    /// Connections that were closed to make room for others.
+    pub connections_displaced: u64,
+}
+
 /// Metrics could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("the metrics cannot be written as {form:?}: {why}")]
@@ -61,7 +70,7 @@ pub struct EncodeError {
     why: String,
 }
 
-/// `snapshot` as `form`; `connections_refused` is how many the server did not take.
+/// `snapshot` as `form`.
 ///
 /// # Errors
 /// When the library that writes `form` refuses a value.
@@ -69,9 +78,9 @@ pub fn encode(
     form: Form,
     snapshot: &Snapshot,
     about: &About,
-    connections_refused: u64,
+    served: &Served,
 ) -> Result<Bytes, EncodeError> {
-    let families = families::families(snapshot, about, connections_refused);
+    let families = families::families(snapshot, about, served);
     let registry = encoding::registry(families, about.started);
     let failed = |error: &dyn fmt::Display| EncodeError {
         form,

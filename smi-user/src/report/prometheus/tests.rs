@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::{
     self as data_model, MetricFamily, MetricType,
@@ -8,7 +8,7 @@ use serde_json::json;
 use smi_common::buckets::{BUCKETS, FIRST_INDEX};
 
 use super::*;
-use crate::model::{Attribution, Histogram};
+use crate::model::{Attribution, BpfCost, CpuSnapshot, Histogram, Proof, SmiCounts, StealCounts};
 
 /// A snapshot of two CPUs: one with gaps of two causes, one without any.
 pub(crate) fn snapshot() -> Snapshot {
@@ -65,14 +65,21 @@ fn about() -> About {
     }
 }
 
+fn served() -> Served {
+    Served {
+        recent_max_ns: BTreeMap::from([(0, 3_000_000)]),
+        connections_displaced: 2,
+    }
+}
+
 fn text(form: Form, snapshot: &Snapshot, about: &About) -> String {
-    let bytes = encode(form, snapshot, about, 2).expect("encodes");
+    let bytes = encode(form, snapshot, about, &served()).expect("encodes");
     String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }
 
 /// What a server would decode.
 fn protobuf(snapshot: &Snapshot, about: &About) -> BTreeMap<String, MetricFamily> {
-    let mut bytes = encode(Form::Protobuf, snapshot, about, 2).expect("encodes");
+    let mut bytes = encode(Form::Protobuf, snapshot, about, &served()).expect("encodes");
     let mut families = BTreeMap::new();
     while !bytes.is_empty() {
         let family = MetricFamily::decode_length_delimited(&mut bytes).expect("decodes");
@@ -125,6 +132,8 @@ fn text_is_what_prometheus_s_libraries_write() {
         "smilat_gap_max_seconds{cpu=\"0\"} 0.005",
         "smilat_gap_interval_max_seconds{cpu=\"0\"} 0.0001",
         "smilat_gap_interval_max_seconds{cpu=\"3\"} 0",
+        "smilat_gap_recent_max_seconds{cpu=\"0\"} 0.003",
+        "smilat_gap_recent_max_seconds{cpu=\"3\"} 0",
         "smilat_smis_total{cpu=\"3\",counter=\"msr/smi\"} 7",
         "smilat_windows_total{cpu=\"0\",outcome=\"skipped\"} 2",
         "smilat_gap_records_total{cpu=\"0\",outcome=\"limited\"} 1",
@@ -138,7 +147,7 @@ fn text_is_what_prometheus_s_libraries_write() {
         "smilat_resident_memory_bytes 8388608",
         "smilat_snapshot_timestamp_seconds 1795348800.25",
         "smilat_snapshots_total 2",
-        "smilat_http_connections_refused_total 2",
+        "smilat_http_connections_displaced_total 2",
     ] {
         assert!(text.lines().any(|had| had == line), "no {line} in\n{text}");
     }
@@ -294,8 +303,12 @@ fn on_request_each_cpu_has_a_histogram_of_its_own() {
 
 #[test]
 fn where_nothing_counts_smis_they_are_absent() {
+    // With counts of a counter that was there before a reload (the first), and without any.
     let mut snapshot = snapshot();
     snapshot.attribution = Attribution::default();
+    assert!(snapshot.cpus.iter().all(|cpu| cpu.smis.is_some()));
+    let frozen = text(Form::Text, &snapshot, &about());
+    assert!(!frozen.contains("smilat_smi"), "{frozen}");
     for cpu in &mut snapshot.cpus {
         cpu.smis = None;
         cpu.causes.clear();
@@ -321,4 +334,109 @@ fn labels_are_escaped() {
     snapshot.detector.name = "a\"b\\c\nd".to_owned();
     let text = text(Form::Text, &snapshot, &about());
     assert!(text.contains(r#"{detector="a\"b\\c\nd","#), "{text}");
+}
+
+const DOCUMENT: &str = include_str!("../../../../docs/metrics.md");
+
+/// A snapshot of `cpus` CPUs with everything that a machine can tell, and no gap of several causes.
+fn all_told(cpus: u32) -> Snapshot {
+    let mut all = snapshot();
+    all.attribution.steal = Proof::Gap;
+    all.own_cost.bpf = Some(BpfCost::default());
+    let mut one = all.cpus[1].clone();
+    one.smis = Some(SmiCounts {
+        sampled: Some(0),
+        in_gaps: Some(0),
+        ..SmiCounts::default()
+    });
+    one.steal = Some(StealCounts::default());
+    all.cpus = (0..cpus)
+        .map(|cpu| CpuSnapshot { cpu, ..one.clone() })
+        .collect();
+    all
+}
+
+#[test]
+fn what_is_documented_is_exported_and_nothing_else() {
+    let about = About {
+        per_cpu_histograms: true,
+        ..about()
+    };
+    let exported: BTreeMap<String, (String, BTreeSet<String>)> =
+        families::families(&all_told(2), &about, &served())
+            .into_iter()
+            .map(|family| {
+                let labels = family.samples.iter().flat_map(|sample| &sample.labels);
+                let labels = labels.map(|(name, _)| (*name).to_owned()).collect();
+                let kind = format!("{:?}", family.kind).to_lowercase();
+                (family.name.to_owned(), (kind, labels))
+            })
+            .collect();
+    let quoted = |cell: &str| -> Vec<String> {
+        cell.split('`')
+            .skip(1)
+            .step_by(2)
+            .map(str::to_owned)
+            .collect()
+    };
+    let mut documented = BTreeMap::new();
+    for row in DOCUMENT
+        .lines()
+        .filter(|line| line.starts_with("| `smilat_"))
+    {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let labels: BTreeSet<String> = quoted(cells[3]).into_iter().collect();
+        for name in quoted(cells[1]) {
+            let earlier = documented.insert(name, (cells[2].to_owned(), labels.clone()));
+            assert!(earlier.is_none(), "twice: {row}");
+        }
+    }
+    assert_eq!(documented, exported);
+}
+
+#[test]
+fn there_are_as_many_series_as_documented() {
+    let series = |cpus: u32, per_cpu_histograms: bool| {
+        let about = About {
+            per_cpu_histograms,
+            ..about()
+        };
+        let text = text(Form::Text, &all_told(cpus), &about);
+        let all: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let of_histograms = all
+            .iter()
+            .filter(|line| line.starts_with("smilat_gap_duration_seconds"))
+            .count();
+        (all.len() - of_histograms, of_histograms)
+    };
+    let (of_2, histogram) = series(2, false);
+    let (of_64, _) = series(64, false);
+    let per_cpu = (of_64 - of_2) / 62;
+    let formula = format!("{per_cpu} *n* + {}", of_2 - 2 * per_cpu);
+    let (_, histograms) = series(64, true);
+    assert_eq!(histograms, 64 * histogram);
+    for told in [
+        formula,
+        format!(
+            "| together with 2 CPUs | {} | {} |",
+            of_2 + 1,
+            of_2 + histogram
+        ),
+        format!(
+            "| together with 64 CPUs | {} | {} |",
+            of_64 + 1,
+            of_64 + histogram
+        ),
+        format!(
+            "| with 64 CPUs and `--per-cpu-histograms` | {} | {} |",
+            of_64 + 64,
+            of_64 + histograms
+        ),
+        format!("| one for all CPUs | 1 | {histogram} |"),
+    ] {
+        assert!(
+            DOCUMENT.contains(&told),
+            "docs/metrics.md does not say: {told}"
+        );
+    }
 }
