@@ -159,11 +159,6 @@ impl Collector {
         self.read(ended, false)
     }
 
-    /// Counts single gaps of a snapshot that was not reported as given up.
-    pub fn give_up(&mut self, snapshot: &Snapshot) {
-        self.gaps_dropped += snapshot.gaps.len() as u64;
-    }
-
     /// Stops the detector and reads everything for the last time. What was counted is returned whatever became of the
     /// detector, and beside it the failure that ended it, if one did.
     ///
