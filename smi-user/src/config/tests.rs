@@ -187,9 +187,13 @@ fn the_example_in_the_package_has_every_option_and_its_default() {
         .collect();
     assert_eq!(lines.len(), options.len(), "{lines:#?}");
     // As if a user took away every #: where there is a default, all is as without the file.
-    let (defaults, others): (Vec<&str>, Vec<&str>) = lines.iter().partition(|line| {
-        !line.ends_with('"') || !line.trim_end_matches('"').ends_with(char::is_uppercase)
-    });
+    let is_placeholder = |line: &str| {
+        let value = line.split_once(" = \"").map(|(_, value)| value);
+        let value = value.and_then(|value| value.strip_suffix('"'));
+        value.is_some_and(|value| value.chars().all(|c| c.is_ascii_uppercase() || c == ':'))
+    };
+    let (others, defaults): (Vec<&str>, Vec<&str>) =
+        lines.iter().partition(|line| is_placeholder(line));
     let with_defaults = with(&defaults.join("\n"), &[]).expect("understood");
     let without = with("", &[]).expect("understood");
     assert_eq!(
