@@ -861,6 +861,34 @@ fn the_capabilities_of_the_unit_are_enough() {
     }
 }
 
+#[test]
+fn hang_ups_that_are_ignored_from_the_start_on_end_nothing() {
+    let (cpu, _) = two_cpus();
+    // As nohup does.
+    let mut child = Command::new("sh")
+        .args(["-c", "trap '' HUP; exec \"$0\" \"$@\""])
+        .arg(smilat_path())
+        .args(["run", "--quiet", "--format=ndjson", "--interval=100ms"])
+        .args(["--cpus", &cpu.to_string()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("smilat starts");
+    let reports = lines(child.stdout.take().expect("a pipe"), |line| line);
+    let pid = i32::try_from(child.id()).expect("a process");
+    reports.recv_timeout(PATIENCE).expect("a report");
+    // SAFETY: the child was not waited for, so the number is its own.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGHUP) }, 0);
+    // One may have been under way.
+    for _ in 0..4 {
+        let report = reports.recv_timeout(PATIENCE).expect("a further report");
+        assert!(report.contains("\"last\":false"), "{report}");
+    }
+    // SAFETY: as above.
+    unsafe { libc::kill(pid, libc::SIGTERM) };
+    while reports.recv_timeout(PATIENCE).is_ok() {}
+    assert!(child.wait().expect("it ends").success());
+}
+
 /// The system calls of a group, by systemd's own account.
 fn group(name: &str) -> BTreeSet<String> {
     let shown = output(Command::new("systemd-analyze").args(["syscall-filter", name]));
