@@ -542,7 +542,18 @@ fn terminal() -> (File, OwnedFd) {
     unsafe { (File::from_raw_fd(shows), OwnedFd::from_raw_fd(runs)) }
 }
 
-/// Runs smilat in a terminal of its own, closes that, and returns how smilat ended and its last report.
+/// A process that does not outlast a test that failed.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // Most have ended by themselves.
+        let _ended = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+/// Runs smilat in a terminal of its own and closes that: it must end by itself, and well, with its report whole.
 #[track_caller]
 fn ends_with_its_terminal(config: Option<&str>) {
     let (cpu, _) = two_cpus();
@@ -577,13 +588,14 @@ fn ends_with_its_terminal(config: Option<&str>) {
             Ok(())
         });
     }
-    let mut child = command.spawn().expect("smilat starts");
+    let mut child = Killed(command.spawn().expect("smilat starts"));
     // It keeps the descriptors given to it as long as it lives.
     drop(command);
     drop(runs);
     let mut shown = String::new();
     let mut buffer = [0; 4096];
-    while !shown.contains("Ctrl-C ends") {
+    // By then it has sampled.
+    while !shown.contains("1 s, Ctrl-C ends") {
         let length = shows.read(&mut buffer).expect("the terminal");
         shown += &String::from_utf8_lossy(&buffer[..length]);
         assert!(shown.len() < 100_000, "{shown}");
@@ -591,7 +603,7 @@ fn ends_with_its_terminal(config: Option<&str>) {
     drop(shows);
     let mut status = None;
     wait_until("smilat to end with its terminal", || {
-        status = child.try_wait().expect("a child");
+        status = child.0.try_wait().expect("a child");
         status.is_some()
     });
     let status = status.expect("a status");
@@ -865,7 +877,7 @@ fn the_capabilities_of_the_unit_are_enough() {
 fn hang_ups_that_are_ignored_from_the_start_on_end_nothing() {
     let (cpu, _) = two_cpus();
     // As nohup does.
-    let mut child = Command::new("sh")
+    let child = Command::new("sh")
         .args(["-c", "trap '' HUP; exec \"$0\" \"$@\""])
         .arg(smilat_path())
         .args(["run", "--quiet", "--format=ndjson", "--interval=100ms"])
@@ -873,8 +885,9 @@ fn hang_ups_that_are_ignored_from_the_start_on_end_nothing() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("smilat starts");
-    let reports = lines(child.stdout.take().expect("a pipe"), |line| line);
-    let pid = i32::try_from(child.id()).expect("a process");
+    let mut child = Killed(child);
+    let reports = lines(child.0.stdout.take().expect("a pipe"), |line| line);
+    let pid = i32::try_from(child.0.id()).expect("a process");
     reports.recv_timeout(PATIENCE).expect("a report");
     // SAFETY: the child was not waited for, so the number is its own.
     assert_eq!(unsafe { libc::kill(pid, libc::SIGHUP) }, 0);
@@ -886,7 +899,7 @@ fn hang_ups_that_are_ignored_from_the_start_on_end_nothing() {
     // SAFETY: as above.
     unsafe { libc::kill(pid, libc::SIGTERM) };
     while reports.recv_timeout(PATIENCE).is_ok() {}
-    assert!(child.wait().expect("it ends").success());
+    assert!(child.0.wait().expect("it ends").success());
 }
 
 /// The system calls of a group, by systemd's own account.
