@@ -159,11 +159,6 @@ impl Collector {
         self.read(ended, false)
     }
 
-    /// Counts single gaps of snapshots that were not reported as given up.
-    pub fn give_up(&mut self, gaps: u64) {
-        self.gaps_dropped += gaps;
-    }
-
     /// Stops the detector and reads everything for the last time. What was counted is returned whatever became of the
     /// detector, and beside it the failure that ended it, if one did.
     ///

@@ -2,11 +2,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, Permissions},
-    io::{BufRead as _, BufReader, Read},
-    os::unix::{fs::PermissionsExt as _, net::UnixDatagram},
+    fs::{self, File, Permissions},
+    io::{self, BufRead as _, BufReader, Read},
+    net::SocketAddr,
+    os::{
+        fd::{FromRawFd as _, OwnedFd},
+        unix::{fs::PermissionsExt as _, net::UnixDatagram, process::CommandExt as _},
+    },
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
+    ptr,
     sync::mpsc::{self, Receiver},
     thread,
     time::Duration,
@@ -23,7 +28,9 @@ use smi_user::{
     model::Snapshot,
 };
 use tempfile::TempDir;
-use tests::{output, refused, smilat, smilat_path, snapshots, stderr, two_cpus, wait_until};
+use tests::{
+    otlp, output, refused, serving, smilat, smilat_path, snapshots, stderr, two_cpus, wait_until,
+};
 
 /// How long what must come may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -44,13 +51,18 @@ struct Service {
 
 impl Service {
     fn start(config: &str, environment: &[(&str, &str)]) -> Self {
+        Self::start_by(smilat(), config, environment)
+    }
+
+    /// Starts `command`, which is smilat or becomes it.
+    fn start_by(mut command: Command, config: &str, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let socket = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
         socket
             .set_read_timeout(Some(PATIENCE))
             .expect("a time limit");
         fs::write(folder.path().join("smilat.toml"), config).expect("written");
-        let mut child = smilat()
+        let mut child = command
             .arg("run")
             .arg("--config")
             .arg(folder.path().join("smilat.toml"))
@@ -389,8 +401,12 @@ fn what_cannot_be_had_leaves_all_as_it_was() {
         .expect("cpuinfo")
         .contains("GenuineIntel");
     let foreign = if intel { "ls-smi-rx" } else { "msr-pmu" };
-    service.reload(&format!("{config}counter = '{foreign}'\n"));
-    service.says("the old ones are in force again");
+    // Nor is anything else of that file taken.
+    let slower = config.replace("'200ms'", "'1h'");
+    service.reload(&format!("{slower}counter = '{foreign}'\n"));
+    service.says("nothing was taken of the file, and the old ones are in force again");
+    service.reload(&config);
+    service.says("nothing has changed");
 
     service.reload(&format!("{config}hardlimit = '1s'\n"));
     service.says("hardlimit cannot be changed while it runs");
@@ -408,6 +424,203 @@ fn what_cannot_be_had_leaves_all_as_it_was() {
         all.iter()
             .all(|snapshot| snapshot.detector.width_ns == 50_000_000)
     );
+}
+
+#[test]
+fn a_threshold_that_takes_another_hardlimit_waits_for_it() {
+    let (cpu, _) = two_cpus();
+    let config = |threshold: &str, limit: &str| {
+        format!("{CLOSELY}cpus = '{cpu}'\nthreshold = '{threshold}'\nhardlimit = '{limit}'\n")
+    };
+    let service = Service::start(&config("10us", "10ms"), &[]);
+    service.told_until("READY=1");
+    service.reload(&config("20ms", "30ms"));
+    let told = service.says("not reloaded, all goes on as before");
+    assert!(
+        told.contains("the hardlimit cannot be changed to 30.0 ms while it runs")
+            && told.contains("start smilat again for both"),
+        "{told}"
+    );
+    service.reload(&config("20us", "15us"));
+    let told = service.says("not reloaded, all goes on as before");
+    assert!(
+        told.contains("--hardlimit 15.0 us is below --threshold 20.0 us"),
+        "{told}"
+    );
+    service.end();
+}
+
+#[test]
+fn reloads_reach_every_way_out() {
+    let (cpu, other) = two_cpus();
+    let receiver = otlp::Receiver::start(0, &["200"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let record = folder.path().join("gaps.ndjson");
+    let config = |threshold: &str, cpu: u32| {
+        format!(
+            "{CLOSELY}threshold = '{threshold}'\ncpus = '{cpu}'\nrecord = '{}'\nlisten = '127.0.0.1:0'\n\
+             otlp = '{}'\notlp-interval = '200ms'\n",
+            record.display(),
+            receiver.url()
+        )
+    };
+    let mut service = Service::start(&config("2us", cpu), &[]);
+    let metrics = address(&service.says("metrics: http://"));
+    service.sees("gaps", |snapshot| snapshot.total().count > 0);
+    service.reload(&config("1us", cpu));
+    service.says("threshold 1.00 us");
+    service.reload(&config("1us", other));
+    service.says("the detector was started again");
+    service.sees("gaps of the other CPU", |snapshot| {
+        snapshot.cpu(other).is_some_and(|cpu| cpu.gaps.count > 0)
+    });
+    // Two intervals later what was seen above has been published.
+    let seen = service.seen.last().expect("a snapshot").clone();
+    service.sees("further intervals", |snapshot| {
+        snapshot.interval > seen.interval + 1
+    });
+    let served = serving::get(metrics, "/metrics").expect("an answer").body;
+    for cpu in &seen.cpus {
+        let label = format!("cpu=\"{}\"", cpu.cpu);
+        let served = serving::sum(&served, "smilat_exposure_seconds_total", &label);
+        let then = cpu.exposure_ns as f64 / 1e9;
+        assert!(
+            served >= then * 0.999_999,
+            "CPU {}: {served}, {then}",
+            cpu.cpu
+        );
+    }
+    let (all, status) = service.end();
+    assert!(status.success(), "{status}");
+    nothing_is_lost_or_counted_twice(&all);
+    let recorded = fs::read_to_string(&record).expect("the recording");
+    let recorded: Vec<Snapshot> = recorded
+        .lines()
+        .filter(|line| !line.starts_with("{\"recording\""))
+        .map(|line| serde_json::from_str(line).expect("a snapshot"))
+        .collect();
+    assert_eq!(recorded, all);
+    let last = all.last().expect("a snapshot");
+    let pushed = receiver.requests();
+    let pushed = pushed.last().expect("a push").points("smilat.gaps");
+    for cpu in &last.cpus {
+        let of_cpu = format!("cpu={}", cpu.cpu);
+        let count: f64 = pushed
+            .iter()
+            .filter(|(key, _)| key.split(',').any(|part| part == of_cpu))
+            .map(|(_, count)| count)
+            .sum();
+        assert_eq!(count as u64, cpu.gaps.count, "CPU {}", cpu.cpu);
+    }
+}
+
+/// Where the metrics are, by what smilat says.
+#[track_caller]
+fn address(said: &str) -> SocketAddr {
+    said.trim()
+        .trim_start_matches("metrics: http://")
+        .trim_end_matches("/metrics")
+        .parse()
+        .expect("an address")
+}
+
+/// The two ends of a terminal: the one that shows it, and the one programs run in.
+fn terminal() -> (File, OwnedFd) {
+    let (mut shows, mut runs) = (-1, -1);
+    // SAFETY: both numbers live until the call returns; the rest may be left out.
+    let made = unsafe {
+        libc::openpty(
+            &raw mut shows,
+            &raw mut runs,
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+        )
+    };
+    assert_eq!(made, 0, "no terminal");
+    // SAFETY: the call made them, and nobody else has them.
+    unsafe { (File::from_raw_fd(shows), OwnedFd::from_raw_fd(runs)) }
+}
+
+/// A process that does not outlast a test that failed.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // Most have ended by themselves.
+        let _ended = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+/// Runs smilat in a terminal of its own and closes that: it must end by itself, and well, with its report whole.
+#[track_caller]
+fn ends_with_its_terminal(config: Option<&str>) {
+    let (cpu, _) = two_cpus();
+    let folder = tempfile::tempdir().expect("a folder");
+    let report = folder.path().join("report.ndjson");
+    let (mut shows, runs) = terminal();
+    let mut command = smilat();
+    command
+        .args([
+            "run",
+            "--interval=3s",
+            "--format=ndjson",
+            "--cpus",
+            &cpu.to_string(),
+        ])
+        .arg("--output")
+        .arg(&report);
+    if let Some(text) = config {
+        let file = folder.path().join("smilat.toml");
+        fs::write(&file, text).expect("written");
+        command.arg("--config").arg(file);
+    }
+    let end = || Stdio::from(runs.try_clone().expect("a descriptor"));
+    command.stdin(end()).stdout(end()).stderr(end());
+    // SAFETY: three system calls between fork and exec, which touch no memory: the terminal on standard input becomes that
+    // of a session of its own.
+    unsafe {
+        command.pre_exec(|| {
+            // Whoever started the tests may have them ignored.
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
+            if libc::setsid() < 0 || libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+    let mut child = Killed(command.spawn().expect("smilat starts"));
+    // It keeps the descriptors given to it as long as it lives.
+    drop(command);
+    drop(runs);
+    let mut shown = String::new();
+    let mut buffer = [0; 4096];
+    // By then it has sampled.
+    while !shown.contains("1 s, Ctrl-C ends") {
+        let length = shows.read(&mut buffer).expect("the terminal");
+        shown += &String::from_utf8_lossy(&buffer[..length]);
+        assert!(shown.len() < 100_000, "{shown}");
+    }
+    drop(shows);
+    let mut status = None;
+    wait_until("smilat to end with its terminal", || {
+        status = child.0.try_wait().expect("a child");
+        status.is_some()
+    });
+    let status = status.expect("a status");
+    assert!(status.success(), "{status}");
+    let text = fs::read_to_string(&report).expect("the report");
+    let last: Snapshot =
+        serde_json::from_str(text.lines().last().expect("a line")).expect("a snapshot");
+    assert!(last.last && last.total().exposure_ns > 0);
+}
+
+#[test]
+fn a_terminal_that_is_closed_ends_it_and_the_report_is_whole() {
+    ends_with_its_terminal(None);
+    // Where a hang-up means something else otherwise.
+    ends_with_its_terminal(Some("threshold = '2us'\n"));
 }
 
 #[test]
@@ -662,6 +875,35 @@ fn the_capabilities_of_the_unit_are_enough() {
     }
 }
 
+#[test]
+fn hang_ups_that_are_ignored_from_the_start_on_end_nothing() {
+    let (cpu, _) = two_cpus();
+    // As nohup does.
+    let child = Command::new("sh")
+        .args(["-c", "trap '' HUP; exec \"$0\" \"$@\""])
+        .arg(smilat_path())
+        .args(["run", "--quiet", "--format=ndjson", "--interval=100ms"])
+        .args(["--cpus", &cpu.to_string()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("smilat starts");
+    let mut child = Killed(child);
+    let reports = lines(child.0.stdout.take().expect("a pipe"), |line| line);
+    let pid = i32::try_from(child.0.id()).expect("a process");
+    reports.recv_timeout(PATIENCE).expect("a report");
+    // SAFETY: the child was not waited for, so the number is its own.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGHUP) }, 0);
+    // One may have been under way.
+    for _ in 0..4 {
+        let report = reports.recv_timeout(PATIENCE).expect("a further report");
+        assert!(report.contains("\"last\":false"), "{report}");
+    }
+    // SAFETY: as above.
+    unsafe { libc::kill(pid, libc::SIGTERM) };
+    while reports.recv_timeout(PATIENCE).is_ok() {}
+    assert!(child.0.wait().expect("it ends").success());
+}
+
 /// The system calls of a group, by systemd's own account.
 fn group(name: &str) -> BTreeSet<String> {
     let shown = output(Command::new("systemd-analyze").args(["syscall-filter", name]));
@@ -702,17 +944,55 @@ fn the_units_filter_lets_every_system_call_through() {
             allowed.extend(named);
         }
     }
-    let (folder, config) = with_file("threshold = '1us'\nduration = '2s'\nquiet = true\n");
+    let folder = tempfile::tempdir().expect("a folder");
     let trace = folder.path().join("trace");
-    let run = output(
-        Command::new("strace")
-            .args(["-f", "-qq", "-o"])
-            .arg(&trace)
-            .arg(smilat_path())
-            .args(["run", &config]),
+    let record = folder.path().join("gaps.ndjson");
+    let mut strace = Command::new("strace");
+    // Beside it rather than above: signals and waiting are smilat's own.
+    strace
+        .args(["-D", "-f", "-q", "-o"])
+        .arg(&trace)
+        .arg(smilat_path());
+    // A receiver that is not there: the port discards, if anything is behind it.
+    let config = |width: &str, threshold: &str| {
+        format!(
+            "threshold = '{threshold}'\nwidth = '{width}'\nmode = 'per-cpu'\nformat = 'ndjson'\ninterval = '50ms'\n\
+             max-gap-records = 100000\nrecord = '{}'\nrotate-size = '64KiB'\nrotate-keep = 2\n\
+             listen = '127.0.0.1:0'\notlp = 'http://localhost:9'\notlp-interval = '100ms'\n",
+            record.display()
+        )
+    };
+    let mut service = Service::start_by(
+        strace,
+        &config("20ms", "1us"),
+        &[("WATCHDOG_USEC", "1000000")],
     );
-    assert!(run.status.success(), "{}", stderr(&run));
-    let trace = fs::read_to_string(trace).expect("the trace");
+    let pid = service.child.id();
+    let metrics = address(&service.says("metrics: http://"));
+    service.told_until("READY=1");
+    service.told_until("WATCHDOG=1");
+    service.sees("gaps", |snapshot| snapshot.total().count > 0);
+    let answer = serving::get(metrics, "/metrics").expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    service.reload(&config("20ms", "2us"));
+    service.says("threshold 2.00 us");
+    service.reload(&config("10ms", "1us"));
+    service.says("the detector was started again");
+    wait_until("a part of the recording to be put aside", || {
+        folder.path().join("gaps.ndjson.1.gz").exists()
+    });
+    let (_, status) = service.end();
+    assert!(status.success(), "{status}");
+    let mut text = String::new();
+    wait_until("the end of the trace", || {
+        text = fs::read_to_string(&trace).expect("the trace");
+        text.lines().any(|line| {
+            line.split_once(' ').is_some_and(|(thread, what)| {
+                thread == pid.to_string() && what.trim_start().starts_with("+++ exited")
+            })
+        })
+    });
+    let trace = text;
     // `1234  bpf(BPF_MAP_CREATE, ...`
     let made: BTreeSet<String> = trace
         .lines()
@@ -723,10 +1003,16 @@ fn the_units_filter_lets_every_system_call_through() {
                 .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
         })
         .collect();
-    assert!(
-        made.contains("bpf") && made.contains("perf_event_open"),
-        "{made:?}"
-    );
+    for call in [
+        "bpf",
+        "perf_event_open",
+        "listen",
+        "connect",
+        "rename",
+        "setpriority",
+    ] {
+        assert!(made.contains(call), "{call}: {made:?}");
+    }
     let refused: Vec<&String> = made.difference(&allowed).collect();
     assert!(refused.is_empty(), "SystemCallFilter= lacks {refused:?}");
 }

@@ -13,14 +13,16 @@ use crate::{ebpf, setup, sh};
 /// What lies beside the binary in the archive, and where it is in the repository.
 const FILES: [&str; 8] = [
     "README.md",
+    "ARCHITECTURE.md",
     "CHANGELOG.md",
     "LICENSE-MIT",
     "LICENSE-APACHE",
-    "smi-ebpf/LICENSE-GPL2",
-    "docs/ndjson.md",
     "packaging/smilat.toml",
     "packaging/smilat.service",
+    "smi-ebpf/LICENSE-GPL2",
 ];
+/// Folders that are packed whole.
+const FOLDERS: [&str; 2] = ["docs", "deploy"];
 
 /// Packs the release; prints what was made.
 pub(crate) fn dist() -> Result<()> {
@@ -65,6 +67,14 @@ fn archive(dist: &Path, binary: &Path, documents: &Path) -> Result<PathBuf> {
         fs::create_dir_all(to.parent().unwrap_or(&folder))?;
         fs::copy(sh::root().join(file), &to).with_context(|| format!("cannot pack {file}"))?;
     }
+    for name in FOLDERS {
+        sh::run(
+            Command::new("cp")
+                .arg("-r")
+                .arg(sh::root().join(name))
+                .arg(&folder),
+        )?;
+    }
     fs::copy(binary, folder.join("smilat")).context("cannot pack the binary")?;
     sh::run(
         Command::new("cp")
@@ -100,4 +110,40 @@ pub(crate) fn deb(profile: &str, folder: &Path, how: &[&str]) -> Result<PathBuf>
         .last()
         .map(PathBuf::from)
         .context("cargo-deb does not say what it made")
+}
+
+/// The files of the repository that a text in it refers to by links.
+pub(crate) fn links(text: &str) -> impl Iterator<Item = &str> {
+    text.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')'))
+        .map(|(to, _)| to.split_once('#').map_or(to, |(file, _)| file))
+        .filter(|to| !to.is_empty() && !to.contains("://"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_readme_links_to_is_in_the_archive() {
+        let readme = fs::read_to_string(sh::root().join("README.md")).expect("the README");
+        let mut found = 0;
+        for file in links(&readme) {
+            found += 1;
+            assert!(sh::root().join(file).is_file(), "{file} is not there");
+            assert!(
+                FILES.contains(&file)
+                    || FOLDERS.iter().any(|name| Path::new(file).starts_with(name)),
+                "{file}"
+            );
+        }
+        assert!(found > 5, "{found}");
+    }
+
+    #[test]
+    fn links_are_those_to_files() {
+        let text = "[a](docs/a.md#part), [b](https://example.com/b.md) and [c](#here), [d](d.md)";
+        assert_eq!(links(text).collect::<Vec<_>>(), ["docs/a.md", "d.md"]);
+    }
 }

@@ -146,16 +146,15 @@ fn install_and_remove(root: &FreshRoot, package: &Path) -> Result<()> {
         version == concat!("smilat ", env!("CARGO_PKG_VERSION")),
         "{version}"
     );
-    // As far as it comes without privileges: the configuration was taken.
-    let told = root.refused(&[
-        "setpriv",
-        "--bounding-set=-all",
-        "smilat",
-        "run",
-        "--config",
-        "/etc/smilat.toml",
-    ])?;
+    linked(root)?;
+    programs_of_unit(root)?;
+    // There is no /proc here, so it finds no capability: it comes as far as that, the configuration behind it.
+    let told = root.refused(&["smilat", "run", "--config", "/etc/smilat.toml"])?;
     ensure!(told.contains("lacks CAP_BPF"), "{told}");
+    let wrong = "/tmp/wrong.toml";
+    root.read(&["sh", "-c", &format!("echo 'threshhold = 1' > {wrong}")])?;
+    let told = root.refused(&["smilat", "run", "--config", wrong])?;
+    ensure!(told.contains("wrong.toml:1: "), "{told}");
     let own = "# my own line";
     root.read(&["sh", "-c", &format!("echo '{own}' >> /etc/smilat.toml")])?;
     root.read(&["dpkg", "--install", "/tmp/smilat.deb"])?;
@@ -168,6 +167,33 @@ fn install_and_remove(root: &FreshRoot, package: &Path) -> Result<()> {
     let after = root.files()?;
     let left: Vec<&String> = after.symmetric_difference(&before).collect();
     ensure!(left.is_empty(), "not as before after purging it: {left:?}");
+    Ok(())
+}
+
+/// What the README links to was brought, too.
+fn linked(root: &FreshRoot) -> Result<()> {
+    let folder = "/usr/share/doc/smilat";
+    let readme = root.read(&["cat", &format!("{folder}/README.md")])?;
+    for file in dist::links(&readme) {
+        root.read(&["test", "-f", &format!("{folder}/{file}")])
+            .with_context(|| format!("the README links to {file}, which is not there"))?;
+    }
+    Ok(())
+}
+
+/// Each program that the unit runs is there, although nothing but the essential packages is.
+fn programs_of_unit(root: &FreshRoot) -> Result<()> {
+    let unit = root.read(&["cat", "/usr/lib/systemd/system/smilat.service"])?;
+    let programs: Vec<&str> = unit
+        .lines()
+        .filter(|line| line.starts_with("Exec"))
+        .filter_map(|line| line.split_once('=')?.1.split_whitespace().next())
+        .collect();
+    ensure!(programs.len() > 1, "{programs:?}");
+    for program in programs {
+        root.read(&["test", "-x", program])
+            .with_context(|| format!("the unit runs {program}, which is not there"))?;
+    }
     Ok(())
 }
 

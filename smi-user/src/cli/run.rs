@@ -103,10 +103,12 @@ pub struct RunArgs {
 
     /// Take options from this file too (TOML): `threshold = "10us"`, `cpus = "2-3"`, `force = true`
     ///
-    /// Each key is the long name of an option. What is given on the command line overrules the file. On SIGHUP the file is
-    /// read again, and what has changed takes effect without losing counts: what is watched and how, --interval,
-    /// --otlp-interval and --otlp-header. If the file is wrong then, all goes on as before. /etc/smilat.toml of the Debian
-    /// package lists every option.
+    /// Each key is the long name of an option. What is given on the command line overrules the file; only a switch that is
+    /// true in the file cannot be switched off there. On SIGHUP the file is read again, and what has changed takes effect
+    /// without losing counts: what is watched and how, --interval, --otlp-interval and --otlp-header. If the file is wrong
+    /// then, or anything of that cannot be had, all goes on as before. SIGHUP because the terminal was closed ends the run.
+    /// /etc/smilat.toml
+    /// of the Debian package lists every option.
     #[arg(long, value_name = "FILE", help_heading = "Service")]
     pub config: Option<PathBuf>,
 }

@@ -1,6 +1,10 @@
 //! What commands tell people beside their reports, on standard error.
 
-use std::{env, fs, io::Write as _, os::unix::fs::MetadataExt as _};
+use std::{
+    env, fs,
+    io::{self, Write as _},
+    os::unix::fs::MetadataExt as _,
+};
 
 use log::{Level, LevelFilter};
 
@@ -30,11 +34,13 @@ pub(super) fn init(level: LevelFilter) {
 /// Tells why the program could not do what it was asked.
 pub fn tell_failure(error: &anyhow::Error) {
     let text = format!("{error:#}");
-    if is_journal() {
-        eprint!("{}", weighted(Level::Error, &text));
+    let text = if is_journal() {
+        weighted(Level::Error, &text)
     } else {
-        eprintln!("smilat: {text}");
-    }
+        format!("smilat: {text}\n")
+    };
+    // Where nobody can be told any more, the exit status still says it: `eprint!` would panic and change that.
+    let _gone = io::stderr().write_all(text.as_bytes());
 }
 
 /// Whether standard error is the journal's (`systemd.exec(5)`, `JOURNAL_STREAM`).

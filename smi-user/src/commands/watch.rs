@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::beside::Beside;
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
         release::{self, Version},
         sched,
     },
-    model::{DetectorInfo, Snapshot},
+    model::{DetectorInfo, GapKind, Snapshot},
     settings::{Settings, Wanted},
     units::{ns, show, show_ns},
 };
@@ -47,6 +47,9 @@ impl Prepared {
     /// # Errors
     /// When none can run here, or a setting makes no sense.
     pub(super) fn new(asked: &Detection) -> Result<Self> {
+        if asked.bpf_stats {
+            may_measure(Capabilities::own())?;
+        }
         let (detector, why) = detector::choose(asked.detector)?;
         let settings = settings(asked, detector.as_ref())?;
         Ok(Self {
@@ -54,6 +57,16 @@ impl Prepared {
             why,
             settings,
         })
+    }
+
+    /// Name of the detector.
+    pub(super) fn detector(&self) -> &str {
+        self.detector.name()
+    }
+
+    /// What its gaps are.
+    pub(super) fn gap_kind(&self) -> GapKind {
+        self.detector.gap_kind()
     }
 
     /// Loads the programs and does what is asked for beside detecting.
@@ -213,11 +226,6 @@ impl Watch {
         self.collector.set_threshold_ns(threshold_ns)
     }
 
-    /// Counts single gaps of snapshots that were not reported as given up.
-    pub(super) fn give_up(&mut self, gaps: u64) {
-        self.collector.give_up(gaps);
-    }
-
     /// Stops detecting, puts back what was changed, and reads everything for the last time; beside it the failure that
     /// ended it or came on the way, if one did.
     ///
@@ -233,6 +241,16 @@ impl Watch {
         let put_back = beside.end();
         Ok((snapshot, stopped.and(put_back)))
     }
+}
+
+/// Whether the kernel lets this process measure BPF programs (`BPF_ENABLE_STATS` in `kernel/bpf/syscall.c`).
+fn may_measure(own: Capabilities) -> Result<()> {
+    ensure!(
+        own.has(CAP_SYS_ADMIN),
+        "--bpf-stats takes CAP_SYS_ADMIN, which this process lacks: it measures all BPF programs of the machine; run smilat \
+         as root, give it that capability, or leave --bpf-stats out"
+    );
+    Ok(())
 }
 
 fn settings(asked: &Detection, detector: &dyn Detector) -> Result<Settings> {
@@ -345,5 +363,13 @@ mod tests {
             "{told}"
         );
         assert!(told.contains("allows only 0-1,6-7;"), "{told}");
+    }
+
+    #[test]
+    fn measuring_bpf_programs_takes_more_than_running_them() {
+        let unit = Capabilities::of([CAP_BPF, CAP_PERFMON, CAP_SYS_NICE]);
+        let told = may_measure(unit).expect_err("not enough").to_string();
+        assert!(told.contains("takes CAP_SYS_ADMIN"), "{told}");
+        assert!(may_measure(Capabilities::of([CAP_SYS_ADMIN])).is_ok());
     }
 }

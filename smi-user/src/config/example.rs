@@ -11,7 +11,7 @@ const HEAD: &str = "\
 #
 # A line that begins with # has no effect. The values below are the defaults; CAPITALS stand where there is none. Times are
 # strings with a unit, such as \"10us\" or \"1.5ms\". Options that may be given more than once take arrays. What the command
-# line says overrules what stands here.
+# line says overrules what stands here; only a switch that is true here cannot be switched off there.
 #
 # `systemctl reload smilat` has the changes take effect without losing counts, as far as they can while it runs; it says
 # which cannot. Without systemd: smilat run --config FILE, and SIGHUP.

@@ -10,7 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, parser::ValueSource};
+use clap::{
+    ArgMatches, CommandFactory as _, FromArgMatches as _, error::ErrorKind, parser::ValueSource,
+};
 use thiserror::Error;
 
 use crate::cli::{Cli, Command, RunArgs};
@@ -92,7 +94,14 @@ pub fn differences(one: &Options, other: &Options) -> Vec<String> {
 /// # Errors
 /// When they are wrong, or the file that they name is.
 pub fn understand(arguments: &[OsString]) -> Result<Understood, ConfigError> {
-    let matches = Cli::command().try_get_matches_from(arguments)?;
+    let matches = match Cli::command().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        // What is missing may stand in the file.
+        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => {
+            names_file(arguments).ok_or(error)?
+        }
+        Err(error) => return Err(error.into()),
+    };
     let matches = match matches.subcommand() {
         Some((RUN, run)) if run.contains_id(CONFIG) => with_file(arguments, run)?,
         _ => matches,
@@ -105,6 +114,16 @@ pub fn understand(arguments: &[OsString]) -> Result<Understood, ConfigError> {
         cli: Cli::from_arg_matches(&matches)?,
         options,
     })
+}
+
+/// What `arguments` say by themselves, where they name a file.
+fn names_file(arguments: &[OsString]) -> Option<ArgMatches> {
+    let matches = Cli::command()
+        .ignore_errors(true)
+        .try_get_matches_from(arguments)
+        .ok()?;
+    let (name, run) = matches.subcommand()?;
+    (name == RUN && run.contains_id(CONFIG)).then_some(matches)
 }
 
 /// The definition of `smilat run`.
@@ -130,7 +149,8 @@ fn with_file(arguments: &[OsString], given: &ArgMatches) -> Result<ArgMatches, C
     for entry in &entries {
         check(entry, file)?;
     }
-    let in_force = |entry: &&Entry| !is_overruled(entry, &command, given);
+    let in_force =
+        |entry: &&Entry| !is_overruled(entry, &command, given) && !is_default(entry, &command);
     let from_file = entries
         .iter()
         .filter(in_force)
@@ -169,9 +189,29 @@ fn is_overruled(entry: &Entry, command: &clap::Command, given: &ArgMatches) -> b
         .any(|other| other.get_id() == arg.get_id() || excludes(arg, other) || excludes(other, arg))
 }
 
+/// Whether the entry says what would be so without it: it then asks for nothing, such as an option that it goes with.
+fn is_default(entry: &Entry, command: &clap::Command) -> bool {
+    let is_its = |arg: &&clap::Arg| arg.get_id() == entry.id.as_str();
+    let defaults = command.get_arguments().find(is_its).into_iter();
+    let written: Vec<OsString> = defaults
+        .flat_map(clap::Arg::get_default_values)
+        .map(|value| {
+            let mut argument = OsString::from(format!("--{}=", entry.key));
+            argument.push(value);
+            argument
+        })
+        .collect();
+    !written.is_empty()
+        && entry
+            .arguments
+            .iter()
+            .map(OsString::from)
+            .eq(written.iter().cloned())
+}
+
 /// Whether clap takes the entry's values; whether it goes with others shows later.
 fn check(entry: &Entry, file: &Path) -> Result<(), ConfigError> {
-    use clap::error::ErrorKind::{
+    use ErrorKind::{
         InvalidUtf8, InvalidValue, TooFewValues, TooManyValues, ValueValidation,
         WrongNumberOfValues,
     };

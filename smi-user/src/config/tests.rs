@@ -61,6 +61,43 @@ fn an_option_of_the_command_line_excludes_what_cannot_go_with_it() {
 }
 
 #[test]
+fn what_an_option_needs_may_stand_in_the_other_place() {
+    for (file, line) in [
+        ("otlp = 'http://localhost'", "--otlp-interval=30s"),
+        ("otlp = 'http://localhost'", "--otlp-header=a=b"),
+        ("otlp = 'http://localhost'", "--otlp-instance=here"),
+        ("listen = '9793'", "--per-cpu-histograms"),
+        ("record = 'gaps.ndjson'", "--rotate-size=1MiB"),
+        ("record = 'gaps.ndjson'", "--rotate-keep=1"),
+        ("otlp-interval = '30s'", "--otlp=http://localhost"),
+        ("per-cpu-histograms = true", "--listen=9793"),
+        ("rotate-keep = 1", "--record=gaps.ndjson"),
+    ] {
+        if let Err(error) = with(file, &[line]) {
+            panic!("{file}, {line}: {error}");
+        }
+        // Each by itself lacks the other, or is enough.
+        let by_hand =
+            file.starts_with("otlp =") || file.starts_with("listen") || file.starts_with("record");
+        let told = if by_hand {
+            refused("interval = '1s'", &[line])
+        } else {
+            refused(file, &[])
+        };
+        assert!(told.contains("required"), "{told}");
+    }
+    let understood =
+        with("otlp = 'http://localhost'", &["--otlp-interval=30s"]).expect("understood");
+    let run = understood.run().expect("run");
+    assert_eq!(run.push.otlp_interval, Some(Duration::from_secs(30)));
+    assert!(run.push.otlp.is_some());
+    // Without a file, clap tells it by itself, with how it is used.
+    let arguments = ["smilat", "run", "--otlp-interval=30s"].map(OsString::from);
+    let error = understand(&arguments).expect_err("no receiver");
+    assert!(matches!(error, ConfigError::CommandLine(_)), "{error}");
+}
+
+#[test]
 fn what_is_wrong_is_told_with_its_line() {
     for (text, told) in [
         (

@@ -12,6 +12,7 @@ pub mod cpus;
 pub mod dma_latency;
 pub mod dmi;
 pub mod fadt;
+pub mod hangup;
 pub mod hostname;
 pub mod identity;
 pub mod kallsyms;

@@ -68,8 +68,9 @@ fn both<T>(now: Option<T>, before: Option<T>, add: impl FnOnce(T, T) -> T) -> Op
     }
 }
 
-fn sum(now: Option<u64>, before: Option<u64>) -> Option<u64> {
-    both(now, before, |now, before| now + before)
+/// The sum if both are there: else it would stand for a part of the time only, beside counts of all of it.
+fn sum_of_both(now: Option<u64>, before: Option<u64>) -> Option<u64> {
+    Some(now? + before?)
 }
 
 fn windows(now: WindowCounts, before: WindowCounts) -> WindowCounts {
@@ -129,8 +130,8 @@ fn add_cause(now: &mut CauseStats, before: &CauseStats) {
 fn smis(now: SmiCounts, before: SmiCounts) -> SmiCounts {
     SmiCounts {
         counted: now.counted + before.counted,
-        sampled: sum(now.sampled, before.sampled),
-        in_gaps: sum(now.in_gaps, before.in_gaps),
+        sampled: sum_of_both(now.sampled, before.sampled),
+        in_gaps: sum_of_both(now.in_gaps, before.in_gaps),
         unread: now.unread + before.unread,
     }
 }
@@ -331,6 +332,28 @@ mod tests {
             (now.cpus[2].gaps.last_ns, now.cpus[2].gaps.min_ns),
             (Some(40), Some(40))
         );
+    }
+
+    #[test]
+    fn smis_compared_with_gaps_for_a_part_of_the_time_are_not_told_as_if_for_all() {
+        let compared = SmiCounts {
+            counted: 5,
+            sampled: Some(2),
+            in_gaps: Some(1),
+            unread: 0,
+        };
+        let counted = SmiCounts {
+            counted: 100,
+            sampled: None,
+            in_gaps: None,
+            unread: 3,
+        };
+        for (now, before) in [(compared, counted), (counted, compared)] {
+            let sum = smis(now, before);
+            assert_eq!((sum.counted, sum.unread), (105, 3));
+            assert_eq!((sum.sampled, sum.in_gaps), (None, None));
+        }
+        assert_eq!(smis(compared, compared).sampled, Some(4));
     }
 
     #[test]

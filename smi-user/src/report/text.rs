@@ -334,14 +334,21 @@ pub(super) fn causes(causes: &[CauseStats]) -> String {
 /// The SMIs counted, beside the gaps.
 pub(super) fn smis(attribution: &Attribution, cpus: &[CpuSnapshot]) -> String {
     let mut text = String::new();
-    let Some(counter) = &attribution.counter else {
-        line(
+    match &attribution.counter {
+        Some(counter) => line(&mut text, &format!("\nSMIs counted: {}", counter.source)),
+        // A reload may have taken the counter away: what it counted until then stays.
+        None if cpus.iter().any(|cpu| cpu.smis.is_some()) => line(
             &mut text,
-            "\nSMIs were not counted, so no gap is proven to be one",
-        );
-        return text;
-    };
-    line(&mut text, &format!("\nSMIs counted: {}", counter.source));
+            "\nSMIs counted until the counter was given up; of gaps since, none is proven to be one",
+        ),
+        None => {
+            line(
+                &mut text,
+                "\nSMIs were not counted, so no gap is proven to be one",
+            );
+            return text;
+        }
+    }
     let mut alike: BTreeMap<Option<SmiCounts>, Vec<u32>> = BTreeMap::new();
     for cpu in cpus {
         alike.entry(cpu.smis).or_default().push(cpu.cpu);
@@ -377,7 +384,11 @@ pub(super) fn smis(attribution: &Attribution, cpus: &[CpuSnapshot]) -> String {
             "  attribution = interval: they were not compared with single gaps",
         );
     }
-    for caveat in &counter.caveats {
+    for caveat in attribution
+        .counter
+        .iter()
+        .flat_map(|counter| &counter.caveats)
+    {
         line(&mut text, &format!("  {caveat}"));
     }
     text
@@ -463,4 +474,29 @@ pub(super) fn show_rate(rate: f64) -> String {
 pub(super) fn line(text: &mut String, line: &str) {
     // Writing to a string cannot fail.
     let _written = writeln!(text, "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::report::otlp::testing;
+
+    #[test]
+    fn smis_counted_before_a_reload_took_the_counter_away_are_told() {
+        let mut snapshot = testing::snapshot();
+        snapshot.attribution.counter = None;
+        let told = super::smis(&snapshot.attribution, &snapshot.cpus);
+        assert!(told.contains("until the counter was given up"), "{told}");
+        assert!(
+            told.contains(": 40, of which 20 within sampled time"),
+            "{told}"
+        );
+        for cpu in &mut snapshot.cpus {
+            cpu.smis = None;
+        }
+        let told = super::smis(&snapshot.attribution, &snapshot.cpus);
+        assert_eq!(
+            told,
+            "\nSMIs were not counted, so no gap is proven to be one\n"
+        );
+    }
 }

@@ -2,9 +2,12 @@
 
 use std::{sync::Arc, time::Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Error, Result};
 
-use super::super::watch::{Prepared, Watch};
+use super::{
+    super::watch::{Prepared, Watch},
+    totals::Totals,
+};
 use crate::{cli::Detection, model::Snapshot, units::ns};
 
 /// See the module.
@@ -12,14 +15,7 @@ pub(super) struct Lasting {
     /// `None` once one could not be replaced.
     watch: Option<Watch>,
     began: Instant,
-    before: Option<Before>,
-}
-
-/// What came before the detector that runs now.
-struct Before {
-    last: Arc<Snapshot>,
-    /// From the start of the first detector to that of this one.
-    started_ns: u64,
+    totals: Totals,
 }
 
 /// What became of an attempt to set a detector otherwise.
@@ -27,7 +23,7 @@ pub(super) enum Replaced {
     /// It works by the new settings: its plan, for people.
     Yes(String),
     /// It could not, and works by the old ones again.
-    Back(anyhow::Error),
+    Back(Error),
 }
 
 impl Lasting {
@@ -36,7 +32,7 @@ impl Lasting {
         Self {
             watch: Some(watch),
             began: Instant::now(),
-            before: None,
+            totals: Totals::default(),
         }
     }
 
@@ -54,28 +50,32 @@ impl Lasting {
     ///
     /// # Errors
     /// When a map cannot be read.
-    pub(super) fn snapshot(&mut self) -> Result<Snapshot> {
-        let mut snapshot = self.watch()?.snapshot()?;
-        self.go_on(&mut snapshot);
-        Ok(snapshot)
+    pub(super) fn snapshot(&mut self) -> Result<Arc<Snapshot>> {
+        let snapshot = self.watch()?.snapshot()?;
+        Ok(self.totals.tell_all(snapshot))
     }
 
-    /// As [`Watch::finish`], with the totals of all detectors of the run.
+    /// Counts single gaps that were neither reported nor recorded as given up.
+    pub(super) fn give_up(&mut self, gaps: u64) {
+        self.totals.give_up(gaps);
+    }
+
+    /// As [`Watch::finish`], with the totals of all detectors of the run. Where the last of them cannot be read, they are
+    /// those of the newest interval, and the failure stands beside.
     ///
     /// # Errors
-    /// When a map cannot be read.
-    pub(super) fn finish(mut self) -> Result<(Snapshot, Result<()>)> {
-        if let Some(watch) = self.watch.take() {
-            let (mut snapshot, stopped) = watch.finish()?;
-            self.go_on(&mut snapshot);
-            return Ok((snapshot, stopped));
+    /// When a map cannot be read, and none ever was.
+    pub(super) fn finish(mut self) -> Result<(Arc<Snapshot>, Result<()>)> {
+        let failure = match self.watch.take().map(Watch::finish) {
+            Some(Ok((snapshot, stopped))) => return Ok((self.totals.tell_all(snapshot), stopped)),
+            Some(Err(error)) => Some(error),
+            None => None,
+        };
+        match (self.totals.last_known(), failure) {
+            (Some(snapshot), failure) => Ok((snapshot, failure.map_or(Ok(()), |e| Err(lost(e))))),
+            (None, Some(error)) => Err(error),
+            (None, None) => Err(Error::msg("no detector was ever at work")),
         }
-        let before = self.before.context("no detector was ever at work")?;
-        let mut snapshot = Snapshot::clone(&before.last);
-        snapshot.last = true;
-        // Reported already, with the interval they belong to.
-        snapshot.gaps.clear();
-        Ok((snapshot, Ok(())))
     }
 
     /// Stops the detector and starts `prepared` in its place, or the one of before if that fails. Returns the interval
@@ -93,13 +93,10 @@ impl Lasting {
             .watch
             .take()
             .context("no detector is at work any more")?;
-        let (mut ended, stopped) = watch.finish()?;
-        self.go_on(&mut ended);
-        ended.last = false;
+        let (ended, stopped) = watch.finish().map_err(lost)?;
         if let Err(error) = stopped {
             log::warn!("{error:#}");
         }
-        let ended = Arc::new(ended);
         let replaced = match begin(prepared, to) {
             Ok((plan, watch)) => Ok((Replaced::Yes(plan), watch)),
             Err(refused) => Prepared::new(from)
@@ -107,22 +104,18 @@ impl Lasting {
                 .with_context(|| format!("{refused:#}; nor can the detector be started as it was"))
                 .map(|(_, watch)| (Replaced::Back(refused), watch)),
         };
-        self.before = Some(Before {
-            last: Arc::clone(&ended),
-            started_ns: ns(self.began.elapsed()),
-        });
+        let ended = self.totals.another_begins(ended, ns(self.began.elapsed()));
         let replaced = replaced.map(|(replaced, watch)| {
             self.watch = Some(watch);
             replaced
         });
         Ok((ended, replaced))
     }
+}
 
-    fn go_on(&self, snapshot: &mut Snapshot) {
-        if let Some(before) = &self.before {
-            snapshot.go_on_from(&before.last, before.started_ns);
-        }
-    }
+/// Says what a detector's end without a last reading means.
+fn lost(error: Error) -> Error {
+    error.context("what was counted since the last report is lost")
 }
 
 fn begin(prepared: Prepared, asked: &Detection) -> Result<(String, Watch)> {

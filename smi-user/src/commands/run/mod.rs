@@ -7,15 +7,21 @@ mod progress;
 mod recording;
 mod reload;
 mod service;
+mod totals;
 
-use std::{future::pending, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    future::{pending, ready},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
 use tokio::time::{self, Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::{
     messages,
-    signals::{Hangups, Signals},
+    signals::{Hangup, Hangups, Signals},
     watch::{FETCH, Prepared, Watch},
 };
 use crate::{
@@ -24,7 +30,6 @@ use crate::{
     detector,
     model::Snapshot,
     output::Ended,
-    settings::Settings,
     units::{ns, show},
 };
 use exports::Exports;
@@ -55,7 +60,7 @@ pub fn run(args: &RunArgs, options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let prepared = Prepared::new(&args.detection)?;
-    check_limit(args.hardlimit, &prepared.settings)?;
+    check_limit(args.hardlimit, prepared.settings.threshold)?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -63,13 +68,13 @@ pub fn run(args: &RunArgs, options: &Options) -> Result<ExitCode> {
         .block_on(collect(args, options, prepared))
 }
 
-fn check_limit(hardlimit: Option<Duration>, settings: &Settings) -> Result<()> {
+fn check_limit(hardlimit: Option<Duration>, threshold: Duration) -> Result<()> {
     if let Some(limit) = hardlimit {
         ensure!(
-            limit >= settings.threshold,
+            limit >= threshold,
             "--hardlimit {} is below --threshold {}: gaps in between are dropped in the kernel and could not be judged; lower the threshold",
             show(limit),
-            show(settings.threshold)
+            show(threshold)
         );
     }
     Ok(())
@@ -116,8 +121,8 @@ async fn collect(args: &RunArgs, options: &Options, prepared: Prepared) -> Resul
                 complete = true;
                 break None;
             }
-            () = hangups.next() => {
-                let Some(reload) = &mut reload else { continue };
+            hangup = hangups.next() => {
+                let (Hangup::Reload, Some(reload)) = (hangup, &mut reload) else { break None };
                 service.reloading();
                 progress.clear();
                 let outcome = reload.again(&mut lasting);
@@ -141,24 +146,23 @@ async fn collect(args: &RunArgs, options: &Options, prepared: Prepared) -> Resul
             }
             _ = ticks.tick() => {
                 let snapshot = match lasting.snapshot() {
-                    Ok(snapshot) => Arc::new(snapshot),
+                    Ok(snapshot) => snapshot,
                     Err(error) => break Some(error),
                 };
                 progress.clear();
                 service.interval(&snapshot);
                 pass_on(snapshot, &mut outlets, &mut lasting);
+                // Where snapshots take longer than the interval, there is no other moment for it.
+                if is_due(&mut fetches).await
+                    && let Err(error) = fetch(&mut lasting, &mut service, &mut progress)
+                {
+                    break Some(error);
+                }
             }
             _ = fetches.tick() => {
-                let warnings = match lasting.watch().and_then(Watch::fetch) {
-                    Ok(warnings) => warnings,
-                    Err(error) => break Some(error),
-                };
-                for warning in warnings {
-                    progress.clear();
-                    log::warn!("{warning}");
+                if let Err(error) = fetch(&mut lasting, &mut service, &mut progress) {
+                    break Some(error);
                 }
-                service.alive();
-                progress.show();
             }
         }
     };
@@ -166,8 +170,8 @@ async fn collect(args: &RunArgs, options: &Options, prepared: Prepared) -> Resul
     service.stopping();
     let (snapshot, stopped) = match lasting.finish() {
         Ok((mut snapshot, stopped)) => {
-            snapshot.recording_lost = outlets.recording_lost();
-            (Ok(Arc::new(snapshot)), stopped)
+            Arc::make_mut(&mut snapshot).recording_lost = outlets.recording_lost();
+            (Ok(snapshot), stopped)
         }
         Err(error) => (Err(error), Ok(())),
     };
@@ -210,11 +214,26 @@ fn judge(args: &RunArgs, snapshot: &Snapshot, complete: bool) -> Result<ExitCode
 /// Reports an interval; counts single gaps as given up that were neither reported nor recorded.
 fn pass_on(mut snapshot: Arc<Snapshot>, outlets: &mut Outlets, lasting: &mut Lasting) {
     Arc::make_mut(&mut snapshot).recording_lost = outlets.recording_lost();
-    let given_up = outlets.interval(&snapshot);
-    if given_up > 0
-        && let Ok(watch) = lasting.watch()
-    {
-        watch.give_up(given_up);
+    lasting.give_up(outlets.interval(&snapshot));
+}
+
+/// Takes what waits in the kernel's buffers, and says what there is to say.
+fn fetch(lasting: &mut Lasting, service: &mut Service, progress: &mut Progress) -> Result<()> {
+    for warning in lasting.watch().and_then(Watch::fetch)? {
+        progress.clear();
+        log::warn!("{warning}");
+    }
+    service.alive();
+    progress.show();
+    Ok(())
+}
+
+/// Whether the next tick's time has come; takes it if so.
+async fn is_due(ticks: &mut time::Interval) -> bool {
+    tokio::select! {
+        biased;
+        _ = ticks.tick() => true,
+        () = ready(()) => false,
     }
 }
 
@@ -244,5 +263,15 @@ mod tests {
         assert_eq!(format!("{told:#}"), "cannot write: the disk; other");
         let alone = together([None, one()]).expect("an error");
         assert_eq!(alone.to_string(), "cannot write");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tick_is_due_once_its_time_has_come() {
+        let mut ticks = every(Duration::from_millis(100));
+        assert!(!is_due(&mut ticks).await);
+        time::advance(Duration::from_millis(350)).await;
+        assert!(is_due(&mut ticks).await);
+        // Those that were missed are not made up for.
+        assert!(!is_due(&mut ticks).await);
     }
 }

@@ -1,7 +1,7 @@
 //! A line on the terminal that says how far a run is, where nothing else would for a while.
 
 use std::{
-    io::{self, IsTerminal as _},
+    io::{self, IsTerminal as _, Write as _},
     time::Duration,
 };
 
@@ -36,14 +36,20 @@ impl Progress {
         }
         self.shown_s = Some(elapsed);
         match self.duration {
-            Some(duration) => eprint!("\r\x1b[K{elapsed} of {} s", duration.as_secs()),
-            None => eprint!("\r\x1b[K{elapsed} s, Ctrl-C ends"),
+            Some(duration) => write(&format!("{elapsed} of {} s", duration.as_secs())),
+            None => write(&format!("{elapsed} s, Ctrl-C ends")),
         }
     }
 
     pub(super) fn clear(&mut self) {
         if self.shown_s.take().is_some() {
-            eprint!("\r\x1b[K");
+            write("");
         }
     }
+}
+
+/// Puts `text` in the place of what stands in the line. A terminal that was closed takes nothing, which is no reason to
+/// panic, as `eprint!` would: what was found is yet to be written elsewhere.
+fn write(text: &str) {
+    let _gone = write!(io::stderr(), "\r\x1b[K{text}");
 }

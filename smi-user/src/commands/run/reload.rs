@@ -14,7 +14,7 @@ use crate::{
     cli::{Detection, PushArgs, RunArgs},
     config::{self, Options},
     detector::Choice,
-    model::Snapshot,
+    model::{DetectorInfo, GapKind, Snapshot},
     push,
     units::show,
 };
@@ -95,6 +95,7 @@ impl Reload {
         if push.otlp.is_some() {
             push::interval(push.otlp_interval, asked.interval)?;
         }
+        check_limit(asked.hardlimit, asked.detection.threshold)?;
         let mut outcome = Outcome::default();
         let changed = config::differences(&self.options, &understood.options);
         let (now, later): (Vec<_>, Vec<_>) = changed.into_iter().partition(|name| {
@@ -106,16 +107,22 @@ impl Reload {
         if asked.detection != self.detection {
             // Before anything is stopped: what makes no sense, or cannot run here.
             let prepared = Prepared::new(&asked.detection)?;
-            check_limit(self.hardlimit, &prepared.settings)?;
+            check_kind(
+                lasting.watch()?.info(),
+                prepared.gap_kind(),
+                prepared.detector(),
+            )?;
+            check_limit_in_force(self.hardlimit, asked.hardlimit, asked.detection.threshold)?;
             self.detect(prepared, &asked.detection, lasting, &mut outcome, &mut told)?;
         }
-        if outcome.failure.is_none() && asked.interval != self.interval {
+        // All of the file or nothing: who finds a refusal must not have to guess what was taken beside it.
+        let taken = asked.detection == self.detection;
+        if taken && asked.interval != self.interval {
             self.interval = asked.interval;
             outcome.interval = Some(asked.interval);
             told.push(format!("a report every {}", show(asked.interval)));
         }
-        // Not beside settings that could not be had: who finds a refusal must not have to guess what was taken.
-        if asked.detection == self.detection && push != self.push {
+        if taken && push != self.push {
             // Not even their names: a file of headers is nobody else's business.
             if push.otlp_header != self.push.otlp_header {
                 told.push("other headers in pushes".to_owned());
@@ -127,7 +134,7 @@ impl Reload {
             self.push = push.clone();
             outcome.push = Some(push);
         }
-        if asked.detection == self.detection {
+        if taken {
             for name in now {
                 match understood.options.get(&name) {
                     Some(values) => self.options.insert(name, values.clone()),
@@ -165,13 +172,17 @@ impl Reload {
         let mut but_threshold = self.detection.clone();
         but_threshold.threshold = asked.threshold;
         if but_threshold == *asked && lasting.watch()?.takes_threshold() {
-            outcome.ended = Some(Arc::new(lasting.snapshot()?));
+            outcome.ended = Some(lasting.snapshot()?);
             match lasting.watch()?.set_threshold(asked.threshold) {
                 Ok(()) => {
                     told.push(format!("threshold {}", show(asked.threshold)));
                     self.detection = asked.clone();
                 }
-                Err(error) => log::error!("the threshold stays as it was: {error:#}"),
+                Err(error) => {
+                    log::error!(
+                        "nothing was taken of the file, and the threshold stays as it was: {error:#}"
+                    );
+                }
             }
             return Ok(());
         }
@@ -187,9 +198,11 @@ impl Reload {
                             plan.trim_end()
                         ));
                         self.detection = asked.clone();
+                        // The one before may have needed more.
+                        lasting.watch()?.give_up_privileges(asked, true);
                     }
                     Ok(Replaced::Back(error)) => log::error!(
-                        "the new settings cannot be had, so the old ones are in force again: {error:#}"
+                        "the new settings cannot be had, so nothing was taken of the file, and the old ones are in force again: {error:#}"
                     ),
                     Err(error) => outcome.failure = Some(error),
                 }
@@ -200,9 +213,87 @@ impl Reload {
     }
 }
 
+/// Checks that what a detector counts can be added to what the one before did.
+fn check_kind(now: &DetectorInfo, kind: GapKind, detector: &str) -> Result<()> {
+    ensure!(
+        now.gap_kind == kind,
+        "{detector} and {} cannot go on from each other: one counts each gap, the other the longest of each window, and the \
+         two must not be added up; start smilat again for --detector {detector}",
+        now.name
+    );
+    Ok(())
+}
+
+/// Checks the threshold against the hardlimit `in_force`, which is not the one that is `asked` for now.
+fn check_limit_in_force(
+    in_force: Option<Duration>,
+    asked: Option<Duration>,
+    threshold: Duration,
+) -> Result<()> {
+    check_limit(in_force, threshold).with_context(|| match asked {
+        Some(limit) => format!(
+            "the hardlimit cannot be changed to {} while it runs, and --threshold {} has to wait for it: start smilat \
+             again for both",
+            show(limit),
+            show(threshold)
+        ),
+        None => format!(
+            "the hardlimit cannot be taken away while it runs, and --threshold {} has to wait for it: start smilat again \
+             for both",
+            show(threshold)
+        ),
+    })
+}
+
 /// Whether the option is about what is watched and how.
 fn of_detection(name: &str) -> bool {
     Detection::augment_args(clap::Command::new(""))
         .get_arguments()
         .any(|arg| arg.get_long() == Some(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Mode;
+
+    #[test]
+    fn gaps_and_the_longest_of_windows_are_not_added_up() {
+        let info = DetectorInfo {
+            name: "spin".to_owned(),
+            gap_kind: GapKind::Gap,
+            threshold_ns: 1,
+            width_ns: 1,
+            window_ns: 1,
+            irqs_off_max_ns: 1,
+            mode: Mode::None,
+            cpus: String::new(),
+            step_ns: 0.0,
+            noise_floor_ns: 0,
+        };
+        assert!(check_kind(&info, GapKind::Gap, "osnoise").is_ok());
+        let told = check_kind(&info, GapKind::WindowMax, "hwlat").expect_err("another kind");
+        assert!(
+            told.to_string()
+                .contains("start smilat again for --detector hwlat"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn a_threshold_that_takes_another_limit_has_to_wait_for_it() {
+        let us = Duration::from_micros;
+        let told = |asked| {
+            let error = check_limit_in_force(Some(us(50)), asked, us(100)).expect_err("above it");
+            format!("{error:#}")
+        };
+        let both = told(Some(us(200)));
+        assert!(
+            both.starts_with("the hardlimit cannot be changed to 200 us while it runs, and --threshold 100 us has to wait"),
+            "{both}"
+        );
+        assert!(told(None).starts_with("the hardlimit cannot be taken away while it runs"));
+        assert!(check_limit_in_force(Some(us(50)), Some(us(200)), us(20)).is_ok());
+        assert!(check_limit_in_force(None, Some(us(200)), us(100)).is_ok());
+    }
 }
