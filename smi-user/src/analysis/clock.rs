@@ -3,6 +3,9 @@
 //! A clock is set while a machine boots, from 1970 to the time it is, or by a little whenever it has gone wrong. In the first
 //! run the time that passed tells what lies where, and the newest clock when that was. Later runs lie where their clock says
 //! that they were, but never before the end of what came before them.
+//!
+//! The time that passed is that of a clock which stands still while the machine sleeps. So where the wall clock goes ahead by
+//! no more than a machine may have slept, it is believed, and nothing was sampled meanwhile.
 
 use jiff::Timestamp;
 
@@ -10,6 +13,8 @@ use super::timeline::{after, before, ns_between};
 
 /// Wall clock and time since start differ by more only when somebody set the clock.
 pub(super) const SET_NS: u64 = 1_000_000_000;
+/// The longest that a machine is taken to have slept: 30 days.
+const SLEEP_NS: i128 = 30 * 86_400 * 1_000_000_000;
 
 /// See the module. Positions are in ns from the beginning of the time line.
 #[derive(Debug)]
@@ -45,7 +50,11 @@ impl Clock {
     pub(super) fn set(&mut self, was: Timestamp, is: Timestamp, elapsed_ns: u64) {
         if self.first_run {
             let shown = is.as_nanosecond() - was.as_nanosecond();
-            self.origin += shown - i128::from(elapsed_ns);
+            let ahead = shown - i128::from(elapsed_ns);
+            if (0..=SLEEP_NS).contains(&ahead) {
+                return;
+            }
+            self.origin += ahead;
             self.began = Timestamp::from_nanosecond(self.origin).unwrap_or(self.began);
         } else {
             self.begin(before(is, elapsed_ns));
@@ -114,6 +123,15 @@ mod tests {
         clock.set(second(1_800_000_000), second(1_799_990_000), 10 * S);
         assert_eq!(clock.snapshot(second(1_799_990_000)), 30 * S);
         assert_eq!(clock.began(), second(1_799_990_000 - 30));
+    }
+
+    #[test]
+    fn a_machine_that_slept_has_nothing_sampled_meanwhile() {
+        let mut clock = Clock::new(second(10), 10 * S);
+        clock.snapshot(second(10));
+        clock.set(second(10), second(7_210), 10 * S);
+        assert_eq!(clock.snapshot(second(7_210)), 7_210 * S);
+        assert_eq!(clock.began(), second(0));
     }
 
     #[test]

@@ -42,7 +42,8 @@ fn called_different(plan: &Plan) -> (u64, u64) {
 fn chance_is_rarely_called_a_difference() {
     // By chance 1 of 100 is expected; 6 or more have a probability below 0.001.
     let pairs = pairs();
-    let most = pairs / 100 + 4 * (pairs / 100).isqrt();
+    // Of the durations, in long bursts, up to three times as many (docs/report.md).
+    let most = 3 * pairs / 100 + 2;
     for (name, sources) in [
         ("random", vec![noise(When::Random(2.0))]),
         ("few", vec![noise(When::Random(0.1))]),

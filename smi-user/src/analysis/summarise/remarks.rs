@@ -111,8 +111,8 @@ impl Remarks {
         if clock {
             self.clock.add(|| {
                 format!(
-                    "the wall clock was set between {:.0} and {:.0}: times before that are reckoned from the newest clock of \
-                     the first run",
+                    "the wall clock was set between {:.0} and {:.0}, or the machine slept: docs/report.md says where the time \
+                     before is shown",
                     earlier.time, snapshot.time
                 )
             });
