@@ -1,6 +1,7 @@
 //! From the lines of recordings to a [`Summary`], one line after the other.
 
 mod remarks;
+mod settings;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,15 +19,12 @@ use super::{
     totals,
 };
 use crate::{
-    kernel::cpus::CpuList,
-    model::{
-        CauseStats, CpuSnapshot, DetectorInfo, GapKind, Header, Interval, Period, PeriodSearch,
-        Snapshot, Summary,
-    },
+    model::{CauseStats, CpuSnapshot, Header, Interval, Period, PeriodSearch, Snapshot, Summary},
     recording::{Line, Remark},
     units::show,
 };
 use remarks::Remarks;
+use settings::Settings;
 
 /// Why there is no summary.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -88,50 +86,6 @@ struct Series {
     timeline: Timeline,
     kept: Kept,
     events: Events,
-}
-
-/// All settings that there were.
-#[derive(Default)]
-struct Settings {
-    /// The newest.
-    detector: Option<DetectorInfo>,
-    /// Lowest and highest threshold.
-    thresholds_ns: Option<(u64, u64)>,
-    /// The highest of the run that goes on.
-    of_run_ns: u64,
-    gap_kinds: Vec<GapKind>,
-    samplings: Vec<Sampling>,
-}
-
-impl Settings {
-    fn look(&mut self, snapshot: &Snapshot) {
-        let now = &snapshot.detector;
-        self.of_run_ns = self.of_run_ns.max(now.threshold_ns);
-        if self
-            .detector
-            .as_ref()
-            .is_some_and(|was| remarks::same(was, now))
-        {
-            return;
-        }
-        let (lowest, highest) = self
-            .thresholds_ns
-            .unwrap_or((now.threshold_ns, now.threshold_ns));
-        self.thresholds_ns = Some((lowest.min(now.threshold_ns), highest.max(now.threshold_ns)));
-        if !self.gap_kinds.contains(&now.gap_kind) {
-            self.gap_kinds.push(now.gap_kind);
-        }
-        // Totals stay of CPUs that are watched no longer.
-        let watched = now
-            .cpus
-            .parse::<CpuList>()
-            .map_or(snapshot.cpus.len(), |cpus| cpus.len());
-        let sampling = Sampling::of(now, watched);
-        if !self.samplings.contains(&sampling) {
-            self.samplings.push(sampling);
-        }
-        self.detector = Some(now.clone());
-    }
 }
 
 /// What a snapshot is to the one before.
@@ -309,7 +263,7 @@ impl Summariser {
         totals::add_run(&mut self.finished, &last.cpus);
         self.gaps_dropped += last.gaps_dropped;
         self.smis.end_run(&last);
-        let threshold_ns = std::mem::take(&mut self.settings.of_run_ns);
+        let threshold_ns = self.settings.end_run();
         self.limits.end_run(last.max_ns(), threshold_ns);
         if let Some(run) = &self.run {
             self.ended.insert(run.clone(), last.interval);
@@ -379,7 +333,7 @@ impl Summariser {
             name: self.name,
             header: self.header,
             threshold_range_ns,
-            gap_kinds_mixed: self.settings.gap_kinds.len() > 1,
+            gap_kinds_mixed: self.settings.mixes_gap_kinds(),
             began: clock.began(),
             ended: clock.time(i128::from(span_ns)),
             snapshots: self.snapshots,

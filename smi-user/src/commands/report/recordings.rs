@@ -127,7 +127,8 @@ impl Named {
         };
         Ok(Self {
             name,
-            opened: (!path.is_file()).then_some((reader, line)),
+            // Standard input is called so, even where a file is, too.
+            opened: (path == Path::new("-") || !path.is_file()).then_some((reader, line)),
             path,
             runs: first.iter().map(|(run, _)| run.clone()).collect(),
             first,
