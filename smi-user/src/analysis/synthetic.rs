@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::{Summariser, timeline::after};
 use crate::{
+    kernel::cpus::CpuList,
     model::{
         Attribution, Cause, CauseStats, CpuSnapshot, DetectorInfo, Gap, GapKind, GapStats,
         Histogram, OwnCost, RecordCounts, SCHEMA_VERSION, Snapshot, StretchCounts, Summary,
@@ -88,7 +89,11 @@ impl Plan {
         let mut random = Rng::with_seed(seed);
         let windows = self.windows(&mut random);
         let mut gaps = self.gaps(&windows, &mut random).into_iter().peekable();
-        let (detector, interval_s) = (self.detector.clone(), self.interval_s);
+        let interval_s = self.interval_s;
+        let detector = DetectorInfo {
+            cpus: (0..self.cpus).collect::<CpuList>().to_string(),
+            ..self.detector.clone()
+        };
         let mut cpus: Vec<CpuSnapshot> = (0..self.cpus).map(empty).collect();
         let mut left: Vec<_> = windows
             .into_iter()
