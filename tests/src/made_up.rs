@@ -91,6 +91,9 @@ pub fn header(seconds: i64, part: u64) -> Header {
 }
 
 /// Lines of a recording.
+///
+/// # Panics
+/// When a number in them is none that JSON has.
 pub fn lines(header: Option<&Header>, snapshots: &[Snapshot]) -> String {
     let mut text = String::new();
     if let Some(header) = header {

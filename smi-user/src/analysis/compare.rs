@@ -5,8 +5,8 @@ use smi_common::buckets::{self, BUCKETS};
 use super::statistics::{self, Block, Ratio};
 use crate::{
     model::{
-        Cause, CauseStats, Comparison, DetectorInfo, Difference, GapKind, Histogram, Machine,
-        Summary,
+        Cause, CauseStats, Comparison, DetectorInfo, Difference, GapKind, Histogram, Interval,
+        Machine, Summary,
     },
     units::show_ns,
 };
@@ -150,35 +150,24 @@ fn of_cause(causes: &[CauseStats], cause: Option<Cause>) -> Option<&CauseStats> 
 
 /// The longest gap on the time line: that of all totals, which is exact, where these have nothing that the line has not.
 fn longest(summary: &Summary, cause: Option<Cause>) -> Option<u64> {
-    let slots = &summary.timeline;
-    let (total, max_ns, on_line): (u64, Option<u64>, u64) = match cause {
-        None => (
-            summary.total.count,
-            summary.total.max_ns,
-            slots.iter().map(|slot| slot.counts.count).sum(),
-        ),
-        Some(_) => {
-            let all = of_cause(&summary.causes, cause);
-            let of_slots = slots
-                .iter()
-                .filter_map(|slot| of_cause(&slot.causes, cause));
-            (
-                all.map_or(0, |all| all.count),
-                all.map(|all| all.max_ns),
-                of_slots.map(|of| of.count).sum(),
-            )
+    let of = |counts: &Interval, causes: &[CauseStats]| {
+        if cause.is_none() {
+            (counts.count, counts.max_ns)
+        } else {
+            of_cause(causes, cause).map_or((0, None), |of| (of.count, Some(of.max_ns)))
         }
     };
-    if total == on_line {
-        return max_ns;
-    }
-    slots
+    let slots: Vec<(u64, Option<u64>)> = summary
+        .timeline
         .iter()
-        .filter_map(|slot| match cause {
-            None => slot.counts.max_ns,
-            Some(_) => of_cause(&slot.causes, cause).map(|of| of.max_ns),
-        })
-        .max()
+        .map(|slot| of(&slot.counts, &slot.causes))
+        .collect();
+    let (total, max_ns) = of(&summary.total, &summary.causes);
+    if slots.iter().map(|(count, _)| count).sum::<u64>() == total {
+        max_ns
+    } else {
+        slots.into_iter().filter_map(|(_, max_ns)| max_ns).max()
+    }
 }
 
 /// The part of a histogram from the bucket at `lowest` on.

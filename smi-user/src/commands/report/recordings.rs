@@ -186,13 +186,10 @@ pub(super) fn summarise(files: Vec<Named>, hardlimit_ns: Option<u64>) -> Result<
             Some(opened) => opened,
             None => (Reader::open(&file.path)?, None),
         };
-        loop {
-            let Some(line) = first
-                .take()
-                .map_or_else(|| reader.next_line(), |line| Ok(Some(line)))?
-            else {
-                break;
-            };
+        while let Some(line) = match first.take() {
+            Some(line) => Some(line),
+            None => reader.next_line()?,
+        } {
             if let Line::Header(header) = &line {
                 parts.insert((header.started, header.part));
             }
