@@ -155,6 +155,8 @@ pub fn day(name: &str, cpus: u32, seed: u64) -> Summary {
         header: Some(header(began, name)),
         detector: detector(),
         attribution: attribution(),
+        threshold_range_ns: (detector().threshold_ns, detector().threshold_ns),
+        gap_kinds_mixed: false,
         began,
         ended: at(DAY as f64),
         snapshots: DAY,

@@ -6,6 +6,7 @@ pub mod cost;
 pub mod day;
 pub mod guest;
 pub mod idle;
+pub mod made_up;
 pub mod otlp;
 pub mod places;
 pub mod prometheus;

@@ -5,8 +5,8 @@ use smi_common::buckets::{self, BUCKETS};
 use super::statistics::{self, Block, Ratio};
 use crate::{
     model::{
-        Cause, CauseStats, Comparison, DetectorInfo, Difference, GapKind, Histogram, Machine, Slot,
-        Summary,
+        Cause, CauseStats, Comparison, DetectorInfo, Difference, GapKind, Histogram, Interval,
+        Machine, Summary,
     },
     units::show_ns,
 };
@@ -19,8 +19,9 @@ const FEWEST_GAPS: u64 = 10;
 /// Compares `after` with `before`.
 pub fn compare(before: &Summary, after: &Summary) -> Comparison {
     let (was, is) = (&before.detector, &after.detector);
-    let lowest = first_bucket(was.threshold_ns, is.threshold_ns);
-    let comparable = was.gap_kind == is.gap_kind;
+    let lowest = first_bucket([before.threshold_range_ns, after.threshold_range_ns]);
+    let comparable =
+        was.gap_kind == is.gap_kind && !before.gap_kinds_mixed && !after.gap_kinds_mixed;
     let mut kinds = vec![None];
     for of in before.causes.iter().chain(&after.causes) {
         if of.count > 0 && !kinds.contains(&Some(of.cause)) {
@@ -50,16 +51,20 @@ pub fn compare(before: &Summary, after: &Summary) -> Comparison {
     }
 }
 
-/// Position of the first bucket that holds only gaps which neither threshold dropped; 0 where both are the same.
-fn first_bucket(a_ns: u64, b_ns: u64) -> usize {
-    if a_ns == b_ns {
+/// Position of the first bucket that holds only gaps which no threshold dropped, neither in the one recording nor in the
+/// other; 0 where there was but one threshold.
+fn first_bucket(ranges: [(u64, u64); 2]) -> usize {
+    let [(lowest, highest), (other_lowest, other_highest)] = ranges;
+    let (lowest, highest) = (lowest.min(other_lowest), highest.max(other_highest));
+    if lowest == highest {
         0
     } else {
-        (buckets::position(a_ns.max(b_ns)) + 1).min(BUCKETS - 1)
+        (buckets::position(highest) + 1).min(BUCKETS - 1)
     }
 }
 
-/// What is compared of one recording.
+/// What is compared of one recording: all of it from the time line, so that rates, probabilities and ranges are of the same
+/// gaps. What lies at no known time is left out.
 struct Side {
     count: u64,
     exposure_ns: u64,
@@ -71,31 +76,28 @@ struct Side {
 
 impl Side {
     fn of(summary: &Summary, cause: Option<Cause>, lowest: usize) -> Self {
-        let find = |causes: &[CauseStats]| -> Option<(Histogram, u64)> {
-            causes
-                .iter()
-                .find(|of| Some(of.cause) == cause)
-                .map(|of| (of.histogram.clone(), of.max_ns))
-        };
-        let (whole, longest) = match cause {
-            None => (Some(summary.total.histogram.clone()), summary.total.max_ns),
-            Some(_) => find(&summary.causes).unzip(),
-        };
-        let histogram = above(&whole.unwrap_or_default(), lowest);
-        let of_slot = |slot: &Slot| match cause {
-            None => Some(above(&slot.counts.histogram, lowest)),
-            Some(_) => find(&slot.causes).map(|(histogram, _)| above(&histogram, lowest)),
-        };
+        let slots: Vec<(u64, Option<Histogram>)> = summary
+            .timeline
+            .iter()
+            .map(|slot| {
+                let histogram = match cause {
+                    None => Some(&slot.counts.histogram),
+                    Some(_) => of_cause(&slot.causes, cause).map(|of| &of.histogram),
+                };
+                let histogram = histogram.map(|histogram| above(histogram, lowest));
+                (slot.counts.exposure_ns, histogram)
+            })
+            .collect();
+        let mut histogram = Histogram::default();
+        for slot in slots.iter().filter_map(|(_, histogram)| histogram.as_ref()) {
+            histogram.add(slot);
+        }
         Self {
             count: histogram.total(),
-            exposure_ns: summary.total.exposure_ns,
-            max_ns: longest.filter(|_| histogram.total() > 0),
+            exposure_ns: slots.iter().map(|(exposure_ns, _)| exposure_ns).sum(),
+            max_ns: longest(summary, cause).filter(|_| histogram.total() > 0),
             histogram,
-            slots: summary
-                .timeline
-                .iter()
-                .map(|slot| (slot.counts.exposure_ns, of_slot(slot)))
-                .collect(),
+            slots,
         }
     }
 
@@ -139,6 +141,32 @@ impl Side {
             })
             .collect();
         Ratio::of(&blocks, variance * self.count as f64)
+    }
+}
+
+fn of_cause(causes: &[CauseStats], cause: Option<Cause>) -> Option<&CauseStats> {
+    causes.iter().find(|of| Some(of.cause) == cause)
+}
+
+/// The longest gap on the time line: that of all totals, which is exact, where these have nothing that the line has not.
+fn longest(summary: &Summary, cause: Option<Cause>) -> Option<u64> {
+    let of = |counts: &Interval, causes: &[CauseStats]| {
+        if cause.is_none() {
+            (counts.count, counts.max_ns)
+        } else {
+            of_cause(causes, cause).map_or((0, None), |of| (of.count, Some(of.max_ns)))
+        }
+    };
+    let slots: Vec<(u64, Option<u64>)> = summary
+        .timeline
+        .iter()
+        .map(|slot| of(&slot.counts, &slot.causes))
+        .collect();
+    let (total, max_ns) = of(&summary.total, &summary.causes);
+    if slots.iter().map(|(count, _)| count).sum::<u64>() == total {
+        max_ns
+    } else {
+        slots.into_iter().filter_map(|(_, max_ns)| max_ns).max()
     }
 }
 
@@ -215,11 +243,21 @@ fn remarks(before: &Summary, after: &Summary, lowest: usize) -> Vec<String> {
                 .to_owned(),
         );
     }
+    for summary in [before, after] {
+        if summary.gap_kinds_mixed {
+            remarks.push(format!(
+                "{} counts every gap for a part of the time, and the longest of each window (hwlat) for another: rates and \
+                 durations cannot be compared",
+                summary.name
+            ));
+        }
+        remarks.extend(not_compared(summary));
+    }
     if lowest > 0 {
         remarks.push(format!(
-            "the thresholds differ, {} and {}: only gaps above {} are compared, the end of the first bucket that neither cut",
-            show_ns(was.threshold_ns as f64),
-            show_ns(is.threshold_ns as f64),
+            "the thresholds differ, {} and {}: only gaps above {} are compared, the end of the first bucket that none cut",
+            show_range(before.threshold_range_ns),
+            show_range(after.threshold_range_ns),
             show_ns(buckets::lower_ns(lowest) as f64)
         ));
     }
@@ -246,13 +284,7 @@ fn remarks(before: &Summary, after: &Summary, lowest: usize) -> Vec<String> {
     if let (Some(was), Some(is)) = (&before.header, &after.header) {
         for (what, was, is) in machines(&was.machine, &is.machine) {
             if was != is {
-                let name =
-                    |name: Option<&String>| name.map_or("unknown", String::as_str).to_owned();
-                remarks.push(format!(
-                    "{what} differ: {} before, {} after",
-                    name(was),
-                    name(is)
-                ));
+                remarks.push(differ(what, was, is));
             }
         }
     }
@@ -276,6 +308,39 @@ fn remarks(before: &Summary, after: &Summary, lowest: usize) -> Vec<String> {
     remarks
 }
 
+/// What differs, in words.
+pub(super) fn differ(what: &str, was: Option<&String>, is: Option<&String>) -> String {
+    let name = |name: Option<&String>| name.map_or("unknown", String::as_str).to_owned();
+    format!("{what} differ: {} before, {} after", name(was), name(is))
+}
+
+/// What lies at no known time.
+fn not_compared(summary: &Summary) -> Option<String> {
+    let exposure_ns: u64 = summary
+        .timeline
+        .iter()
+        .map(|slot| slot.counts.exposure_ns)
+        .sum();
+    let gaps: u64 = summary.timeline.iter().map(|slot| slot.counts.count).sum();
+    (gaps < summary.total.count || exposure_ns < summary.total.exposure_ns).then(|| {
+        format!(
+            "{} gaps in {} of exposure are not compared: what {} had counted before the first line that is left of a run \
+             came at no known time",
+            summary.total.count.saturating_sub(gaps),
+            show_ns(summary.total.exposure_ns.saturating_sub(exposure_ns) as f64),
+            summary.name
+        )
+    })
+}
+
+fn show_range((lowest, highest): (u64, u64)) -> String {
+    if lowest == highest {
+        show_ns(lowest as f64)
+    } else {
+        format!("{} to {}", show_ns(lowest as f64), show_ns(highest as f64))
+    }
+}
+
 fn settings(was: &DetectorInfo, is: &DetectorInfo) -> [(&'static str, String, String); 5] {
     let pair = |of: fn(&DetectorInfo) -> String| (of(was), of(is));
     let all = [
@@ -288,9 +353,10 @@ fn settings(was: &DetectorInfo, is: &DetectorInfo) -> [(&'static str, String, St
     all.map(|(what, (was, is))| (what, was, is))
 }
 
-type Named<'a> = (&'static str, Option<&'a String>, Option<&'a String>);
+pub(super) type Named<'a> = (&'static str, Option<&'a String>, Option<&'a String>);
 
-fn machines<'a>(was: &'a Machine, is: &'a Machine) -> [Named<'a>; 7] {
+/// What tells two machines, or one machine at two times, apart.
+pub(super) fn machines<'a>(was: &'a Machine, is: &'a Machine) -> [Named<'a>; 7] {
     [
         ("the machines", was.hostname.as_ref(), is.hostname.as_ref()),
         ("the products", was.product.as_ref(), is.product.as_ref()),

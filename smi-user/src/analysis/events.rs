@@ -1,10 +1,9 @@
 //! The gaps among which fixed intervals are looked for: moments, as many as can be kept, chosen so that the choice has no
 //! rhythm of its own.
 
-use fastrand::Rng;
-use jiff::Timestamp;
-
+use super::clock::Clock;
 use crate::model::{Cause, Gap};
+use fastrand::Rng;
 
 /// Moments kept of each kind at the most.
 const MOST: usize = 4_096;
@@ -29,7 +28,6 @@ pub(super) struct Moments {
 
 /// See the module.
 pub(super) struct Events {
-    began: Timestamp,
     all: Sample,
     causes: Vec<(Cause, Sample)>,
     longest: Vec<(u64, i128)>,
@@ -38,10 +36,9 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// None yet, in a recording that begins at `began`.
-    pub(super) fn new(began: Timestamp) -> Self {
+    /// None yet.
+    pub(super) fn new() -> Self {
         Self {
-            began,
             all: Sample::new(),
             causes: Vec::new(),
             longest: Vec::new(),
@@ -50,12 +47,12 @@ impl Events {
     }
 
     /// Takes the gaps of an interval, all that came in it.
-    pub(super) fn add(&mut self, gaps: &[Gap]) {
+    pub(super) fn add(&mut self, gaps: &[Gap], clock: &Clock) {
         let mut gaps: Vec<(i128, &Gap)> = gaps
             .iter()
             .map(|gap| {
-                let began = gap.end_time.as_nanosecond() - i128::from(gap.duration_ns);
-                (began - self.began.as_nanosecond(), gap)
+                let began = clock.position(gap.end_time) - i128::from(gap.duration_ns);
+                (began, gap)
             })
             .collect();
         gaps.sort_by_key(|(began, _)| *began);

@@ -1,6 +1,6 @@
 //! Single gaps, as many as can be kept.
 
-use super::timeline::Timeline;
+use super::{clock::Clock, timeline::Timeline};
 use crate::model::Gap;
 
 /// Single gaps kept at the most.
@@ -9,37 +9,44 @@ const MOST: usize = 20_000;
 /// See the module: where there are too many, the longest of each slot of the time line stay.
 #[derive(Default)]
 pub(super) struct Kept {
-    gaps: Vec<Gap>,
+    /// With their positions on the time line.
+    gaps: Vec<(i128, Gap)>,
     left_out: u64,
 }
 
 impl Kept {
     /// Takes the gaps of one line.
-    pub(super) fn add(&mut self, gaps: &[Gap], timeline: &Timeline) {
-        self.gaps.extend_from_slice(gaps);
+    pub(super) fn add(&mut self, gaps: &[Gap], timeline: &Timeline, clock: &Clock) {
+        self.gaps
+            .extend(gaps.iter().map(|gap| (clock.position(gap.end_time), *gap)));
         if self.gaps.len() >= 2 * MOST {
             self.thin(timeline);
         }
     }
 
-    /// The gaps kept, oldest first, and how many were not.
-    pub(super) fn finish(mut self, timeline: &Timeline) -> (Vec<Gap>, u64) {
+    /// The gaps kept, oldest first, at the times that they have on the time line, and how many were not.
+    pub(super) fn finish(mut self, timeline: &Timeline, clock: &Clock) -> (Vec<Gap>, u64) {
         if self.gaps.len() > MOST {
             self.thin(timeline);
         }
-        self.gaps.sort_by_key(|gap| (gap.end_time, gap.cpu));
-        (self.gaps, self.left_out)
+        self.gaps
+            .sort_by_key(|(position, gap)| (*position, gap.cpu));
+        let gaps = self.gaps.into_iter().map(|(position, gap)| Gap {
+            end_time: clock.time(position),
+            ..gap
+        });
+        (gaps.collect(), self.left_out)
     }
 
     fn thin(&mut self, timeline: &Timeline) {
-        let place = |gap: &Gap| timeline.place(gap.end_time).0;
+        let place = |(position, _): &(i128, Gap)| timeline.place(*position);
         self.gaps
-            .sort_by_cached_key(|gap| (place(gap), std::cmp::Reverse(gap.duration_ns)));
+            .sort_by_cached_key(|gap| (place(gap), std::cmp::Reverse(gap.1.duration_ns)));
         // What slots with few gaps leave, those with many may take.
         let mut sizes: Vec<usize> = self
             .gaps
             .chunk_by(|a, b| place(a) == place(b))
-            .map(<[Gap]>::len)
+            .map(<[(i128, Gap)]>::len)
             .collect();
         sizes.sort_unstable();
         let mut room = MOST;

@@ -2,11 +2,14 @@
 //!
 //! Lines go in one by one and are not kept: memory does not grow with the length of a recording.
 
+mod clock;
 mod compare;
 mod events;
 mod kept;
+mod limits;
 mod notes;
 mod periods;
+mod smis;
 mod statistics;
 mod summarise;
 #[cfg(test)]

@@ -43,6 +43,7 @@ const FAINT: f64 = 0.25;
 const SEED: u64 = 0x0dd_ba11;
 
 /// The rhythm that the sampling itself has.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Sampling {
     window_s: f64,
     /// The pauses vary at random by this; 0 where they do not.
@@ -128,13 +129,20 @@ struct Peak {
 }
 
 /// The fixed intervals among the moments of each kind, in a recording of `span_ns`; and where they were looked for.
+/// `samplings` are all that were at work in it: what may be the doing of one of them is no interval.
 pub(super) fn find(
     kinds: Vec<Moments>,
     span_ns: u64,
-    sampling: &Sampling,
+    samplings: &[Sampling],
 ) -> (Vec<Period>, Option<PeriodSearch>) {
     let span = span_ns as f64 / 1e9;
-    let (lowest, highest) = (FEWEST_CYCLES / span, sampling.highest_hz());
+    let (lowest, highest) = (
+        FEWEST_CYCLES / span,
+        samplings
+            .iter()
+            .map(Sampling::highest_hz)
+            .fold(HIGHEST_HZ, f64::min),
+    );
     let events = kinds.first().map_or(0, |all| all.times.len());
     if events < FEWEST_EVENTS || lowest >= highest {
         return (Vec::new(), None);
@@ -147,7 +155,7 @@ pub(super) fn find(
         span,
         lowest,
         highest,
-        sampling,
+        samplings,
         kinds: enough.len() as f64,
     };
     let mut periods: Vec<Period> = thread::scope(|scope| {
@@ -188,7 +196,7 @@ struct Search<'a> {
     span: f64,
     lowest: f64,
     highest: f64,
-    sampling: &'a Sampling,
+    samplings: &'a [Sampling],
     kinds: f64,
 }
 
@@ -259,7 +267,12 @@ impl Search<'_> {
     fn peak(&self, spectrum: &Spectrum, hz: f64, power: f64) -> Option<Peak> {
         let deviation = spectrum.pieces.sqrt();
         let height = (power - spectrum.pieces) / deviation;
-        (height > 4.0 && !self.sampling.may_be(hz, spectrum.length)).then(|| Peak {
+        let sampled = || {
+            self.samplings
+                .iter()
+                .any(|sampling| sampling.may_be(hz, spectrum.length))
+        };
+        (height > 4.0 && !sampled()).then(|| Peak {
             hz,
             length_s: spectrum.length,
             height,

@@ -10,10 +10,10 @@ use statrs::{
 
 /// Fewer blocks of time do not say how much they differ.
 pub(super) const FEWEST_BLOCKS: usize = 8;
-/// With fewer counts than these, and no bursts, chance is reckoned exactly.
+/// With fewer bursts than these in all, or than `FEW_OF_ONE` in one of the two, chance is reckoned exactly: so few do not
+/// say how much they vary.
 const FEW: f64 = 50.0;
-/// More variance than this, by that of independent gaps, are bursts.
-const BURSTS: f64 = 1.5;
+const FEW_OF_ONE: f64 = 5.0;
 
 /// What came in one block of time: so much, in so much. Gaps in exposure, or a score in gaps.
 #[derive(Clone, Copy, Debug, Default)]
@@ -108,6 +108,7 @@ pub(super) fn rates(before: &Ratio, after: &Ratio) -> Option<RateDifference> {
     if counts <= 0.0 {
         return None;
     }
+    // One that has few says little of its bursts: the other's stand for both.
     let bursts = [before, after]
         .into_iter()
         .map(|one| {
@@ -118,9 +119,7 @@ pub(super) fn rates(before: &Ratio, after: &Ratio) -> Option<RateDifference> {
             }
         })
         .fold(1.0, f64::max);
-    // One that has none says nothing of its bursts: the other's stand for both.
-    let none = before.much <= 0.0 || after.much <= 0.0;
-    if none || (counts < FEW && bursts < BURSTS) {
+    if counts / bursts < FEW || before.much.min(after.much) / bursts < FEW_OF_ONE {
         return Some(exact(before, after, bursts));
     }
     let relative = |one: &Ratio| (one.variance / one.much.powi(2), one.freedom);

@@ -1,31 +1,30 @@
 //! From the lines of recordings to a [`Summary`], one line after the other.
 
-use std::time::Duration;
+mod remarks;
+mod settings;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use thiserror::Error;
 
 use super::{
+    clock::Clock,
     events::Events,
     kept::Kept,
-    notes::Notes,
-    periods,
-    timeline::{self, Timeline, before, ns_between},
+    limits::Limits,
+    periods::{self, Sampling},
+    smis::Smis,
+    timeline::{self, Timeline, before},
     totals,
 };
 use crate::{
-    model::{
-        CauseStats, CpuSnapshot, DetectorInfo, Gap, GapKind, Header, Interval, Snapshot, Summary,
-        Verdict,
-    },
+    model::{CauseStats, CpuSnapshot, Header, Interval, Period, PeriodSearch, Snapshot, Summary},
     recording::{Line, Remark},
-    units::{show, show_ns},
+    units::show,
 };
-
-/// Wall clock and time since start differ by more only when somebody set the clock.
-const CLOCK_SET_NS: u64 = 1_000_000_000;
-/// More windows skipped than one in so many are worth a remark.
-const SKIPPED: u64 = 20;
+use remarks::Remarks;
+use settings::Settings;
 
 /// Why there is no summary.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -50,44 +49,53 @@ pub enum SummaryError {
     },
 }
 
+/// What tells one run from all others: when it began, and where.
+type Run = (Timestamp, Option<String>);
+
 /// Takes lines and adds them up.
 pub struct Summariser {
     name: String,
     asked_limit_ns: Option<u64>,
+    /// The first of all.
     header: Option<Header>,
-    started: Option<Timestamp>,
+    /// The run that goes on, where a header told it.
+    run: Option<Run>,
+    /// Runs that ended, and their last intervals.
+    ended: BTreeMap<Run, u64>,
+    /// The last interval of the run whose lines come although it ended.
+    over: Option<u64>,
     interval_ns: Option<u64>,
     snapshots: u64,
     runs: u64,
-    ended: Option<Timestamp>,
     /// The snapshot before, of the run that goes on.
     last: Option<Box<Snapshot>>,
+    /// The last one of the run that ended before.
+    newest: Option<Box<Snapshot>>,
     finished: Vec<CpuSnapshot>,
     gaps_dropped: u64,
-    highest_threshold_ns: u64,
-    over: u64,
+    settings: Settings,
+    limits: Limits,
+    smis: Smis,
     /// What needs to know when the recording began.
     series: Option<Series>,
     notes: Remarks,
 }
 
 struct Series {
+    clock: Clock,
     timeline: Timeline,
     kept: Kept,
     events: Events,
 }
 
-/// What went wrong, or changed.
-#[derive(Default)]
-struct Remarks {
-    torn: Notes,
-    files: Notes,
-    settings: Notes,
-    clock: Notes,
-    cut: Notes,
-    before: Notes,
-    missing: u64,
-    incomplete: u64,
+/// What a snapshot is to the one before.
+enum Comes {
+    /// Of the same run, after it.
+    On,
+    /// Of the same run, and read before.
+    Again,
+    /// Of another run, whose header is not there.
+    Anew,
 }
 
 impl Summariser {
@@ -97,16 +105,19 @@ impl Summariser {
             name,
             asked_limit_ns: hardlimit_ns,
             header: None,
-            started: None,
+            run: None,
+            ended: BTreeMap::new(),
+            over: None,
             interval_ns: None,
             snapshots: 0,
             runs: 0,
-            ended: None,
             last: None,
+            newest: None,
             finished: Vec::new(),
             gaps_dropped: 0,
-            highest_threshold_ns: 0,
-            over: 0,
+            settings: Settings::default(),
+            limits: Limits::new(hardlimit_ns),
+            smis: Smis::default(),
             series: None,
             notes: Remarks::default(),
         }
@@ -134,64 +145,105 @@ impl Summariser {
     }
 
     fn header(&mut self, header: Header) {
-        if self
-            .started
-            .is_some_and(|started| started != header.started)
-        {
+        let run = (header.started, header.machine.hostname.clone());
+        if self.run.as_ref() != Some(&run) {
             self.end_run();
+            self.over = self.ended.get(&run).copied();
+            if self.over.is_none() {
+                self.notes.run(&header);
+                self.limits.run(header.hardlimit_ns);
+            }
+            self.run = Some(run);
         }
-        self.started = Some(header.started);
         self.interval_ns = Some(header.interval_ns);
         self.header.get_or_insert(header);
     }
 
-    fn snapshot(&mut self, snapshot: Box<Snapshot>) {
-        if self
-            .last
-            .as_ref()
-            .is_some_and(|last| last.last || snapshot.elapsed_ns < last.elapsed_ns)
+    fn comes(&self, snapshot: &Snapshot) -> Comes {
+        let Some(last) = &self.last else {
+            return Comes::On;
+        };
+        let same = snapshot.interval == last.interval && snapshot.elapsed_ns == last.elapsed_ns;
+        // A run whose detector cannot go on ends with its last snapshot again.
+        if same && snapshot.last && !last.last {
+            return Comes::On;
+        }
+        let further = snapshot.interval > last.interval && snapshot.elapsed_ns >= last.elapsed_ns;
+        if further && !last.last {
+            Comes::On
+        } else if self.run.is_some()
+            && snapshot.interval <= last.interval
+            && snapshot.time <= last.time
         {
-            self.end_run();
+            Comes::Again
+        } else {
+            Comes::Anew
+        }
+    }
+
+    fn snapshot(&mut self, snapshot: Box<Snapshot>) {
+        if let Some(reached) = self.over {
+            if snapshot.interval <= reached {
+                self.notes.twice += 1;
+            } else {
+                self.notes.late += 1;
+            }
+            return;
+        }
+        match self.comes(&snapshot) {
+            Comes::On => {}
+            Comes::Again => {
+                self.notes.twice += 1;
+                return;
+            }
+            Comes::Anew => {
+                self.end_run();
+                self.run = None;
+            }
         }
         self.snapshots += 1;
-        self.highest_threshold_ns = self
-            .highest_threshold_ns
-            .max(snapshot.detector.threshold_ns);
+        self.settings.look(&snapshot);
         let earlier = self.last.take();
         let interval_ns = self.interval(earlier.as_deref(), &snapshot);
-        let series = self.series.get_or_insert_with(|| {
-            let began = before(snapshot.time, interval_ns);
-            Series {
-                timeline: Timeline::new(began, interval_ns),
-                kept: Kept::default(),
-                events: Events::new(began),
-            }
+        let series = self.series.get_or_insert_with(|| Series {
+            clock: Clock::new(snapshot.time, interval_ns),
+            timeline: Timeline::new(interval_ns),
+            kept: Kept::default(),
+            events: Events::new(),
         });
-        if earlier.is_none() {
+        let set = self.notes.look(earlier.as_deref(), &snapshot);
+        if let Some(earlier) = &earlier {
+            if set {
+                series.clock.set(earlier.time, snapshot.time, interval_ns);
+            }
+            if earlier.detector.cpus != snapshot.detector.cpus {
+                self.smis.others(earlier);
+            }
+        } else {
             self.runs += 1;
+            if self.runs > 1 && series.clock.run(snapshot.time, interval_ns) {
+                self.notes.overlaps(before(snapshot.time, interval_ns));
+            }
         }
-        self.notes.look(earlier.as_deref(), &snapshot);
+        let position = series.clock.snapshot(snapshot.time);
         // What a run had counted before the first line that is left of it is in the totals, but at no known time.
         if earlier.is_some() || snapshot.interval <= 1 {
-            let (counts, causes) = added(earlier.as_deref(), &snapshot);
+            let after = earlier.as_ref().map_or(0, |earlier| earlier.interval);
+            let missing = snapshot.interval > after + 1;
+            let (counts, causes) = added(earlier.as_deref(), &snapshot, missing);
             series
                 .timeline
-                .add(snapshot.time, interval_ns, &counts, &causes);
+                .add(position, interval_ns, !missing, &counts, &causes);
         }
-        if let Some(limit) = limit(self.asked_limit_ns, self.header.as_ref()) {
-            self.over += snapshot
-                .gaps
-                .iter()
-                .filter(|gap| gap.duration_ns > limit)
-                .count() as u64;
-        }
-        series.kept.add(&snapshot.gaps, &series.timeline);
+        self.limits.add(&snapshot.gaps, &series.clock);
+        series
+            .kept
+            .add(&snapshot.gaps, &series.timeline, &series.clock);
         if complete(earlier.as_deref(), &snapshot) {
-            series.events.add(&snapshot.gaps);
+            series.events.add(&snapshot.gaps, &series.clock);
         } else {
             self.notes.incomplete += 1;
         }
-        self.ended = self.ended.max(Some(snapshot.time));
         self.last = Some(snapshot);
     }
 
@@ -210,6 +262,12 @@ impl Summariser {
         let Some(last) = self.last.take() else { return };
         totals::add_run(&mut self.finished, &last.cpus);
         self.gaps_dropped += last.gaps_dropped;
+        self.smis.end_run(&last);
+        let threshold_ns = self.settings.end_run();
+        self.limits.end_run(last.max_ns(), threshold_ns);
+        if let Some(run) = &self.run {
+            self.ended.insert(run.clone(), last.interval);
+        }
         if !last.last {
             self.notes.cut.add(|| {
                 format!(
@@ -218,65 +276,77 @@ impl Summariser {
                 )
             });
         }
+        self.newest = Some(last);
     }
 
     /// What all lines say together.
     ///
     /// # Errors
     /// When there was no snapshot, or the hardlimit asked for cannot be judged.
-    pub fn finish(mut self) -> Result<Summary, SummaryError> {
-        let (Some(last), Some(series), Some(ended)) =
-            (self.last.clone(), self.series.take(), self.ended)
-        else {
+    pub fn finish(self) -> Result<Summary, SummaryError> {
+        self.finish_with(|events, span_ns, samplings| {
+            periods::find(events.finish(), span_ns, samplings)
+        })
+    }
+
+    /// [`Self::finish`] without the search for fixed intervals, which takes most of a test's time.
+    #[cfg(test)]
+    pub(super) fn finish_quickly(self) -> Result<Summary, SummaryError> {
+        self.finish_with(|_, _, _| (Vec::new(), None))
+    }
+
+    fn finish_with(
+        mut self,
+        search: impl FnOnce(Events, u64, &[Sampling]) -> (Vec<Period>, Option<PeriodSearch>),
+    ) -> Result<Summary, SummaryError> {
+        self.end_run();
+        let (Some(newest), Some(series), Some(threshold_range_ns)) = (
+            self.newest.take(),
+            self.series.take(),
+            self.settings.thresholds_ns,
+        ) else {
             return Err(SummaryError::Empty(self.name));
         };
-        self.end_run();
         if let Some(hardlimit_ns) = self
             .asked_limit_ns
-            .filter(|limit| *limit < self.highest_threshold_ns)
+            .filter(|limit| *limit < threshold_range_ns.1)
         {
             return Err(SummaryError::BelowThreshold {
                 name: self.name,
                 hardlimit_ns,
-                threshold_ns: self.highest_threshold_ns,
+                threshold_ns: threshold_range_ns.1,
             });
         }
         let all = Snapshot {
             cpus: self.finished,
-            ..*last
+            ..*newest
         };
-        let total = all.total();
-        let began = series.timeline.began();
-        let (gaps, gaps_left_out) = series.kept.finish(&series.timeline);
-        let (periods, periods_searched) = periods::find(
-            series.events.finish(),
-            ns_between(began, ended),
-            &periods::Sampling::of(&all.detector, all.cpus.len()),
-        );
+        let clock = series.clock;
+        let span_ns = clock.reached_ns();
+        let (gaps, gaps_left_out) = series.kept.finish(&series.timeline, &clock);
+        let (periods, periods_searched) = search(series.events, span_ns, &self.settings.samplings);
         let mut remarks = Vec::new();
         self.notes.finish(self.snapshots, &mut remarks);
-        counts_of(&all, self.gaps_dropped, &mut remarks);
-        let limit = limit(self.asked_limit_ns, self.header.as_ref());
+        let verdict = self.limits.finish(&clock, &mut remarks);
+        remarks::counts_of(&all, self.gaps_dropped, &mut remarks);
         Ok(Summary {
-            verdict: limit.map(|limit| verdict(limit, &total, self.over, &gaps)),
             name: self.name,
             header: self.header,
-            began,
-            ended,
+            threshold_range_ns,
+            gap_kinds_mixed: self.settings.mixes_gap_kinds(),
+            began: clock.began(),
+            ended: clock.time(i128::from(span_ns)),
             snapshots: self.snapshots,
             runs: self.runs,
-            total,
+            total: all.total(),
             causes: all.causes(),
-            smis: all
-                .cpus
-                .iter()
-                .filter_map(|cpu| Some(cpu.smis?.counted))
-                .max(),
-            timeline: series.timeline.finish(ended),
+            smis: self.smis.sum(),
+            timeline: series.timeline.finish(clock.began(), span_ns),
             gaps,
             gaps_left_out,
             periods,
             periods_searched,
+            verdict,
             remarks,
             detector: all.detector,
             attribution: all.attribution,
@@ -285,120 +355,12 @@ impl Summariser {
     }
 }
 
-impl Remarks {
-    /// Looks at what changed from one snapshot to the next.
-    fn look(&mut self, earlier: Option<&Snapshot>, snapshot: &Snapshot) {
-        let Some(earlier) = earlier else {
-            if snapshot.interval > 1 {
-                self.before.add(|| {
-                    format!(
-                        "what is left of the run begins with interval {}: what came before is in the totals, but not on the \
-                         time line",
-                        snapshot.interval
-                    )
-                });
-            }
-            return;
-        };
-        self.missing += snapshot
-            .interval
-            .saturating_sub(earlier.interval)
-            .saturating_sub(1);
-        let (was, is) = (settings(&earlier.detector), settings(&snapshot.detector));
-        if was != is {
-            self.settings.add(|| {
-                format!(
-                    "settings changed at {:.0}: {was} before, {is} after",
-                    snapshot.time
-                )
-            });
-        }
-        let elapsed = snapshot.elapsed_ns - earlier.elapsed_ns;
-        let forward = ns_between(earlier.time, snapshot.time);
-        let backward = ns_between(snapshot.time, earlier.time);
-        if forward.abs_diff(elapsed) > CLOCK_SET_NS || backward > 0 {
-            self.clock.add(|| {
-                format!(
-                    "the wall clock was set between {:.0} and {:.0}: times before and after do not fit together",
-                    earlier.time, snapshot.time
-                )
-            });
-        }
-    }
-
-    fn finish(self, snapshots: u64, remarks: &mut Vec<String>) {
-        self.torn.finish("torn lines", remarks);
-        self.files.finish("missing or damaged files", remarks);
-        self.before
-            .finish("runs whose beginning is missing", remarks);
-        self.cut.finish("runs without a last snapshot", remarks);
-        self.settings.finish("changes of settings", remarks);
-        self.clock.finish("times the clock was set", remarks);
-        if self.missing > 0 {
-            remarks.push(format!(
-                "{} snapshots are missing: what they counted is in the next one, the single gaps they held are lost",
-                self.missing
-            ));
-        }
-        if self.incomplete > 0 {
-            remarks.push(format!(
-                "not all gaps were passed on singly in {} of {snapshots} intervals: fixed intervals were looked for in \
-                 the others",
-                self.incomplete
-            ));
-        }
-    }
-}
-
-/// Remarks on the whole.
-fn counts_of(all: &Snapshot, dropped: u64, remarks: &mut Vec<String>) {
-    let limited = all.sum(|cpu| cpu.records.limited);
-    let lost = all.sum(|cpu| cpu.records.lost) + dropped;
-    if limited + lost > 0 {
-        remarks.push(format!(
-            "single gaps not passed on: {limited} above --max-gap-records, {lost} for lack of room; all are counted"
-        ));
-    }
-    let scheduled = all.sum(|cpu| cpu.windows.scheduled);
-    let skipped = all.sum(|cpu| cpu.windows.skipped);
-    if skipped > scheduled / SKIPPED {
-        remarks.push(format!(
-            "{skipped} of {scheduled} windows were skipped ({:.0} %): the CPUs were offline or gave no time",
-            skipped as f64 / scheduled as f64 * 100.0
-        ));
-    }
-    if all.detector.gap_kind == GapKind::WindowMax {
-        remarks.push(
-            "each gap is the longest of its window (hwlat): there may be more gaps than were counted"
-                .to_owned(),
-        );
-    }
-    let went_back = all.sum(|cpu| cpu.stretches.clock_went_back);
-    if went_back > 0 {
-        remarks.push(format!(
-            "the CPUs' clock went back {went_back} times: gaps near those moments are in doubt"
-        ));
-    }
-    if all.cpus.iter().all(|cpu| cpu.exposure_ns == 0) {
-        remarks.push("no window was sampled, so nothing is known of gaps".to_owned());
-    }
-}
-
-/// What decides which gaps are seen, in words.
-fn settings(detector: &DetectorInfo) -> String {
-    format!(
-        "{}, threshold {}, {} of every {}, mode {}, CPU {}",
-        detector.name,
-        show_ns(detector.threshold_ns as f64),
-        show_ns(detector.width_ns as f64),
-        show_ns(detector.window_ns as f64),
-        detector.mode,
-        detector.cpus
-    )
-}
-
-/// What all CPUs added from `earlier` on.
-fn added(earlier: Option<&Snapshot>, snapshot: &Snapshot) -> (Interval, Vec<CauseStats>) {
+/// What all CPUs added from `earlier` on; lines between may be `missing`.
+fn added(
+    earlier: Option<&Snapshot>,
+    snapshot: &Snapshot,
+    missing: bool,
+) -> (Interval, Vec<CauseStats>) {
     let mut counts = Interval::default();
     let mut causes = Vec::new();
     for (at, cpu) in snapshot.cpus.iter().enumerate() {
@@ -410,7 +372,7 @@ fn added(earlier: Option<&Snapshot>, snapshot: &Snapshot) -> (Interval, Vec<Caus
                 .filter(|then| then.cpu == cpu.cpu)
                 .or_else(|| earlier.cpus.iter().find(|then| then.cpu == cpu.cpu))
         });
-        let since = timeline::since(cpu, before);
+        let since = timeline::since(cpu, before, missing);
         for cause in timeline::causes_since(cpu, before, &since, &snapshot.gaps) {
             totals::add_cause(&mut causes, &cause);
         }
@@ -425,24 +387,6 @@ fn complete(earlier: Option<&Snapshot>, snapshot: &Snapshot) -> bool {
         snapshot.sum(|cpu| cpu.records.limited + cpu.records.lost) + snapshot.gaps_dropped
     };
     kept_back(snapshot) == earlier.map_or(0, kept_back)
-}
-
-fn limit(asked_ns: Option<u64>, header: Option<&Header>) -> Option<u64> {
-    asked_ns.or_else(|| header?.hardlimit_ns)
-}
-
-fn verdict(hardlimit_ns: u64, total: &Interval, over: u64, gaps: &[Gap]) -> Verdict {
-    Verdict {
-        hardlimit_ns,
-        max_ns: total.max_ns,
-        exceeded: total.max_ns.is_some_and(|max| max > hardlimit_ns),
-        over,
-        worst: gaps
-            .iter()
-            .max_by_key(|gap| gap.duration_ns)
-            .filter(|gap| gap.duration_ns > hardlimit_ns)
-            .copied(),
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::{Summariser, timeline::after};
 use crate::{
+    kernel::cpus::CpuList,
     model::{
         Attribution, Cause, CauseStats, CpuSnapshot, DetectorInfo, Gap, GapKind, GapStats,
         Histogram, OwnCost, RecordCounts, SCHEMA_VERSION, Snapshot, StretchCounts, Summary,
@@ -88,7 +89,11 @@ impl Plan {
         let mut random = Rng::with_seed(seed);
         let windows = self.windows(&mut random);
         let mut gaps = self.gaps(&windows, &mut random).into_iter().peekable();
-        let (detector, interval_s) = (self.detector.clone(), self.interval_s);
+        let interval_s = self.interval_s;
+        let detector = DetectorInfo {
+            cpus: (0..self.cpus).collect::<CpuList>().to_string(),
+            ..self.detector.clone()
+        };
         let mut cpus: Vec<CpuSnapshot> = (0..self.cpus).map(empty).collect();
         let mut left: Vec<_> = windows
             .into_iter()
@@ -176,10 +181,13 @@ impl Plan {
             for at in moments(source.when, self.seconds as f64, random) {
                 let us = source.us * (0.8 + 0.4 * random.f64());
                 for cpu in 0..self.cpus {
+                    if source.cpu.is_some_and(|only| only != cpu) {
+                        continue;
+                    }
                     let windows = &windows[cpu as usize];
                     let before = windows.partition_point(|(from, _)| *from <= at);
                     let within = before > 0 && at < windows[before - 1].1;
-                    if !within || source.cpu.is_some_and(|only| only != cpu) {
+                    if !within {
                         continue;
                     }
                     seen.push((
@@ -204,6 +212,15 @@ impl Plan {
 
 /// When all of them begin.
 pub(super) const BEGAN: Timestamp = Timestamp::constant(1_800_000_000, 0);
+
+/// The summary of these snapshots, without a search for fixed intervals.
+pub(super) fn summary_of(name: &str, snapshots: impl IntoIterator<Item = Snapshot>) -> Summary {
+    let mut summariser = Summariser::new(name.to_owned(), None);
+    for snapshot in snapshots {
+        summariser.add(name, Line::Snapshot(Box::new(snapshot)));
+    }
+    summariser.finish_quickly().expect("snapshots")
+}
 
 /// Spin, watching all CPUs at once, with a threshold of 10 us.
 pub(super) fn detector(width_ns: u64, window_ns: u64) -> DetectorInfo {

@@ -9,43 +9,36 @@ use crate::model::{CauseStats, CpuSnapshot, Gap, Interval, Slot};
 /// More slots than these are merged, two into one.
 const MOST: usize = 480;
 
-/// See the module. Slots begin at the first interval's begin and double in length whenever there would be too many.
+/// See the module. Slots begin at the first interval's begin and double in length whenever there would be too many, or one
+/// is too short for an interval. Positions are in ns from the beginning.
 pub(super) struct Timeline {
-    began: Timestamp,
     length_ns: u64,
     slots: Vec<(Interval, Vec<CauseStats>)>,
 }
 
 impl Timeline {
-    /// A line that begins at `began`, with slots of at least `length_ns`.
-    pub(super) fn new(began: Timestamp, length_ns: u64) -> Self {
+    /// A line with slots of at least `length_ns`.
+    pub(super) fn new(length_ns: u64) -> Self {
         Self {
-            began,
             length_ns: length_ns.max(1),
             slots: Vec::new(),
         }
     }
 
-    /// When it begins.
-    pub(super) fn began(&self) -> Timestamp {
-        self.began
-    }
-
-    /// Adds what came in the interval of `interval_ns` that ended at `time`.
+    /// Adds what came in the interval of `interval_ns` that ended at `ended_ns`. Slots are made long enough that a `whole` one
+    /// leaves none empty; one of which lines are missing counts where it ended.
     pub(super) fn add(
         &mut self,
-        time: Timestamp,
+        ended_ns: u64,
         interval_ns: u64,
+        whole: bool,
         counts: &Interval,
         causes: &[CauseStats],
     ) {
-        // By its middle: intervals end a little before or after the slot does that they fill. One longer than a slot
-        // counts where it ended.
-        let ns = self.since_began(time);
-        let mut at = self.slot(ns.saturating_sub(interval_ns.min(self.length_ns) / 2));
-        while at >= MOST {
+        let (mut from, mut at) = self.reach(ended_ns, interval_ns);
+        while at >= MOST || (whole && from < at) {
             self.halve();
-            at = self.slot(ns.saturating_sub(interval_ns.min(self.length_ns) / 2));
+            (from, at) = self.reach(ended_ns, interval_ns);
         }
         if self.slots.len() <= at {
             self.slots.resize_with(at + 1, Default::default);
@@ -57,18 +50,33 @@ impl Timeline {
         }
     }
 
-    /// Number of the slot that holds `time`, and how many there can be.
-    pub(super) fn place(&self, time: Timestamp) -> (usize, usize) {
-        let at = self.slot(self.since_began(time)).min(MOST - 1);
-        (at, self.slots.len().max(1))
+    /// The first and the last slot that an interval fills, by its middle: intervals end a little before or after the slot
+    /// does that they fill.
+    fn reach(&self, ended_ns: u64, interval_ns: u64) -> (usize, usize) {
+        if interval_ns <= self.length_ns {
+            let at = self.slot(ended_ns.saturating_sub(interval_ns / 2));
+            return (at, at);
+        }
+        let half = self.length_ns / 2;
+        let began_ns = ended_ns.saturating_sub(interval_ns);
+        (
+            self.slot(began_ns + half),
+            self.slot(ended_ns.saturating_sub(half)),
+        )
     }
 
-    /// The slots up to `ended`.
-    pub(super) fn finish(mut self, ended: Timestamp) -> Vec<Slot> {
-        let mut last = self.slot(self.since_began(ended).saturating_sub(1));
+    /// Number of the slot that holds a position; the first for what lies before the beginning.
+    pub(super) fn place(&self, position: i128) -> usize {
+        let ns = u64::try_from(position.max(0)).unwrap_or(u64::MAX);
+        self.slot(ns).min(MOST - 1)
+    }
+
+    /// The slots up to `ended_ns`, of a line that begins at `began`.
+    pub(super) fn finish(mut self, began: Timestamp, ended_ns: u64) -> Vec<Slot> {
+        let mut last = self.slot(ended_ns.saturating_sub(1));
         while last >= MOST {
             self.halve();
-            last = self.slot(self.since_began(ended).saturating_sub(1));
+            last = self.slot(ended_ns.saturating_sub(1));
         }
         let length_ns = self.length_ns;
         if self.slots.len() <= last {
@@ -79,18 +87,13 @@ impl Timeline {
             .map(|(number, (counts, mut causes))| {
                 causes.sort_by_key(|stats| std::cmp::Reverse(stats.count));
                 Slot {
-                    began: after(self.began, number * length_ns),
+                    began: after(began, number * length_ns),
                     length_ns,
                     counts,
                     causes,
                 }
             })
             .collect()
-    }
-
-    /// Nothing lies before the beginning: a clock that was set back has its intervals in the first slot.
-    fn since_began(&self, time: Timestamp) -> u64 {
-        ns_between(self.began, time)
     }
 
     fn slot(&self, ns: u64) -> usize {
@@ -129,13 +132,36 @@ pub(super) fn before(from: Timestamp, ns: u64) -> Timestamp {
     Timestamp::from_nanosecond(from.as_nanosecond() - i128::from(ns)).unwrap_or(Timestamp::MIN)
 }
 
-/// What `cpu` added since `earlier`, which may be more than one interval before; everything where it was not there.
-pub(super) fn since(cpu: &CpuSnapshot, earlier: Option<&CpuSnapshot>) -> Interval {
+/// What `cpu` added since `earlier`; everything where it was not there. Where lines between are `missing`, and so the
+/// extremes of their intervals, these are exact if they are those of all time or in the same bucket as the newest
+/// interval's, and the outer bounds of their buckets otherwise.
+pub(super) fn since(cpu: &CpuSnapshot, earlier: Option<&CpuSnapshot>, missing: bool) -> Interval {
     let Some(earlier) = earlier else {
         return cpu.total();
     };
     let mut since = cpu.since(earlier);
-    // The extremes are those of the last interval; lines between may be missing.
+    if missing {
+        let counts = since.histogram.counts();
+        let (lowest, highest) = (
+            counts.iter().position(|count| *count > 0),
+            counts.iter().rposition(|count| *count > 0),
+        );
+        let in_bucket =
+            |ns: Option<u64>, bucket| ns.is_some_and(|ns| buckets::position(ns) == bucket);
+        if let Some(bucket) = highest
+            && !in_bucket(since.max_ns, bucket)
+        {
+            since.max_ns = buckets::upper_ns(bucket)
+                .into_iter()
+                .chain(cpu.gaps.max_ns)
+                .min();
+        }
+        if let Some(bucket) = lowest
+            && !in_bucket(since.min_ns, bucket)
+        {
+            since.min_ns = cpu.gaps.min_ns.max(Some(buckets::lower_ns(bucket)));
+        }
+    }
     if cpu.gaps.max_ns > earlier.gaps.max_ns {
         since.max_ns = cpu.gaps.max_ns;
     }

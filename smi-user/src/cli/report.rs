@@ -18,8 +18,9 @@ use super::gap_time;
 pub struct ReportArgs {
     /// Recordings: what `smilat run --record` or `--format ndjson` wrote, as it is or compressed by gzip
     ///
-    /// The parts of one run (of --record, rotated) are put together, in whatever order they are named. Each other file is
-    /// a recording of its own; the first is what the others are compared with.
+    /// What was put aside from FILE (FILE.1.gz and so on) is read with it. Files that share a run are one recording, in
+    /// whatever order they are named, and what is given twice counts once. Each other file is a recording of its own; the
+    /// first is what the others are compared with. - is standard input.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
@@ -28,6 +29,8 @@ pub struct ReportArgs {
     pub text: bool,
 
     /// Write one HTML page to this file, to be opened, printed or mailed: charts and tables, no scripts, no network
+    ///
+    /// It takes the place of an older page, but not that of a recording.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 

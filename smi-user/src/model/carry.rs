@@ -27,7 +27,8 @@ impl Snapshot {
 }
 
 impl CpuSnapshot {
-    fn go_on_from(&mut self, before: &Self) {
+    /// As [`Snapshot::go_on_from`], of one CPU.
+    pub(crate) fn go_on_from(&mut self, before: &Self) {
         self.exposure_ns += before.exposure_ns;
         self.windows = windows(self.windows, before.windows);
         self.stretches = stretches(self.stretches, before.stretches);

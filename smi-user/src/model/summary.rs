@@ -10,12 +10,17 @@ use super::{Attribution, Cause, CauseStats, CpuSnapshot, DetectorInfo, Gap, Head
 pub struct Summary {
     /// The files it was read from.
     pub name: String,
-    /// The first header in them; `None` for plain NDJSON without one.
+    /// The first header in them; `None` for plain NDJSON without one. What the headers of further runs say otherwise is in
+    /// `remarks`.
     pub header: Option<Header>,
     /// What found the gaps, as set at the end.
     pub detector: DetectorInfo,
     /// What proved their causes, at the end.
     pub attribution: Attribution,
+    /// The lowest and the highest threshold that was set: gaps between the two were counted for a part of the time only.
+    pub threshold_range_ns: (u64, u64),
+    /// Whether it counts every gap for a part of the time, and the longest of each window for another.
+    pub gap_kinds_mixed: bool,
     /// When the first interval began.
     pub began: Timestamp,
     /// When the last snapshot was taken.
@@ -30,7 +35,8 @@ pub struct Summary {
     pub causes: Vec<CauseStats>,
     /// Totals of each CPU, ascending.
     pub cpus: Vec<CpuSnapshot>,
-    /// SMIs counted: the highest of all CPUs, since most stop all of them; `None` without a counter.
+    /// SMIs counted: the highest of all CPUs, since most stop all of them, added up where CPUs were watched one after the
+    /// other; `None` without a counter.
     pub smis: Option<u64>,
     /// The time from `began` to `ended` in slots of equal length.
     pub timeline: Vec<Slot>,
@@ -43,7 +49,8 @@ pub struct Summary {
     /// Where fixed intervals were looked for; `None` where there were too few single gaps.
     #[serde(default)]
     pub periods_searched: Option<PeriodSearch>,
-    /// How it stands against the hardlimit; `None` without one.
+    /// How it stands against the hardlimit; `None` without one. Of runs that had different ones, each held against its own,
+    /// the one whose longest gap stands worst.
     pub verdict: Option<Verdict>,
     /// What the reader should know before trusting the rest: torn lines, missing parts, records dropped.
     pub remarks: Vec<String>,
@@ -56,7 +63,7 @@ pub struct Slot {
     pub began: Timestamp,
     /// How long it is.
     pub length_ns: u64,
-    /// All CPUs' gaps and exposure in it. An interval that reaches over several slots counts in the one it ended in.
+    /// All CPUs' gaps and exposure in it. Of lines that are missing, both are in the slot of the next line.
     pub counts: Interval,
     /// The gaps by cause.
     pub causes: Vec<CauseStats>,
@@ -85,7 +92,7 @@ pub struct Period {
     pub interval_ns: f64,
     /// Half the width of the peak: how far the interval may be off, in ns.
     pub uncertainty_ns: f64,
-    /// Single gaps it rests on.
+    /// Events among which it was found, those that are not of its source included.
     pub gaps: u64,
     /// How well they keep time: length of their mean phase vector, 0 (no rhythm) to 1 (a perfect clock).
     pub coherence: f64,
@@ -98,11 +105,11 @@ pub struct Period {
 pub struct Verdict {
     /// The limit.
     pub hardlimit_ns: u64,
-    /// The longest gap.
+    /// The longest gap that was held against it.
     pub max_ns: Option<u64>,
     /// Whether it exceeded the limit.
     pub exceeded: bool,
-    /// Single gaps in the recording that exceeded it; more may have been counted only.
+    /// Single gaps in the recording that exceeded the limit they were held against; more may have been counted only.
     pub over: u64,
     /// The longest of them, where it was recorded singly.
     pub worst: Option<Gap>,
@@ -126,7 +133,8 @@ pub struct Comparison {
 pub struct Difference {
     /// Which gaps: those of this cause, or all.
     pub cause: Option<Cause>,
-    /// Gaps a second of exposure before; `None` without exposure.
+    /// Gaps a second of exposure before; `None` without exposure. This and all that follows is of the time line, without
+    /// what a run had counted before the first line that is left of it.
     pub rate_before: Option<f64>,
     /// The same after.
     pub rate_after: Option<f64>,

@@ -16,7 +16,7 @@ mod sequence;
 mod tail;
 mod writer;
 
-pub use chain::files;
+pub use chain::{beside, files};
 pub(crate) use claim::Claim;
 pub use lines::{Line, RecordingError};
 pub use reader::Reader;

@@ -66,7 +66,14 @@ fn side_by_side(text: &mut String, summaries: &[Summary], colour: bool) {
         of.smis
             .map_or_else(|| "-".to_owned(), |smis| smis.to_string())
     });
-    row("threshold", &|of| show_ns(of.detector.threshold_ns as f64));
+    row("threshold", &|of| {
+        let (lowest, highest) = of.threshold_range_ns;
+        if lowest == highest {
+            show_ns(lowest as f64)
+        } else {
+            format!("{} to {}", show_ns(lowest as f64), show_ns(highest as f64))
+        }
+    });
     let cells = |cells: &[String]| {
         let padded: Vec<String> = cells
             .iter()

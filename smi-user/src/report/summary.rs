@@ -260,7 +260,7 @@ fn period(period: &Period) -> String {
         (None, Some(ns)) => format!(" of {} and more", show_ns((ns + 1) as f64)),
     };
     format!(
-        "every {}: {} gaps{which}, coherence {:.2}, p {}",
+        "every {}: among {} events{which}, coherence {:.2}, p {}",
         show_with(period.interval_ns, period.uncertainty_ns),
         period.gaps,
         period.coherence,

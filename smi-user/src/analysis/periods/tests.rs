@@ -1,8 +1,13 @@
 //! Intervals that are there are found, and none that are not.
 
-use super::super::synthetic::{Plan, Source, When, noise};
+use super::super::{
+    Summariser,
+    synthetic::{Plan, Source, When, noise},
+    timeline::after,
+};
 use crate::{
-    model::{Period, Summary},
+    model::{Period, Snapshot, Summary},
+    recording::Line,
     settings::Mode,
 };
 
@@ -116,6 +121,35 @@ fn windows_at_a_fixed_distance_are_no_interval() {
 }
 
 #[test]
+fn windows_of_settings_that_were_changed_are_no_interval() {
+    let mut first = Plan::new(600, 200, 1_000, vec![noise(When::Random(6.0))]);
+    first.detector.name = "hwlat".to_owned();
+    let second = Plan::new(100, 50, 100, vec![noise(When::Random(0.5))]);
+    let mut all: Vec<Snapshot> = first.snapshots(1).collect();
+    let last = all[599].clone();
+    all[599].last = false;
+    for mut snapshot in second.snapshots(2) {
+        snapshot.time = after(snapshot.time, last.elapsed_ns);
+        for gap in &mut snapshot.gaps {
+            gap.end_time = after(gap.end_time, last.elapsed_ns);
+        }
+        snapshot.go_on_from(&last, last.elapsed_ns);
+        all.push(snapshot);
+    }
+    let mut summariser = Summariser::new("changed".to_owned(), None);
+    for snapshot in all {
+        summariser.add("changed", Line::Snapshot(Box::new(snapshot)));
+    }
+    let summary = summariser.finish().expect("snapshots");
+    assert!(
+        summary
+            .periods_searched
+            .is_some_and(|searched| searched.events > 500)
+    );
+    assert_eq!(summary.periods, []);
+}
+
+#[test]
 fn records_kept_back_each_second_are_no_interval() {
     let mut plan = Plan::new(
         300,
@@ -152,7 +186,7 @@ fn a_fixed_interval_is_found_among_unrelated_gaps() {
         (1.0, 0.01, 2_000, 1.0),
         (60.0, 0.001, 86_400, 1.0 / 60.0),
         (0.064, 0.01, 200, 15.6),
-        (0.064, 0.01, 600, 60.0),
+        (0.064, 0.01, 300, 60.0),
         (0.0025, 0.0, 20, 400.0),
     ] {
         for seed in 0..trials().min(10) {

@@ -2,7 +2,7 @@
 
 use super::super::synthetic::{BEGAN, Plan, Source, When, noise};
 use super::*;
-use crate::model::Machine;
+use crate::model::{Gap, Machine};
 
 fn plan(seconds: u64) -> Plan {
     let mut plan = Plan::new(
@@ -47,7 +47,7 @@ fn summary(lines: Vec<Line>) -> Summary {
     for line in lines {
         summariser.add("x", line);
     }
-    summariser.finish().expect("a summary")
+    summariser.finish_quickly().expect("a summary")
 }
 
 /// All gaps of the time line.
@@ -87,40 +87,6 @@ fn totals_and_time_line_are_those_of_the_last_line_however_many_lines() {
                 .all(|slot| slot.counts.exposure_ns > 0)
         );
     }
-}
-
-#[test]
-fn runs_add_up_and_parts_of_one_run_do_not() {
-    let first: Vec<Snapshot> = plan(10).snapshots(1).collect();
-    let mut second: Vec<Snapshot> = plan(20).snapshots(2).collect();
-    for snapshot in &mut second {
-        snapshot.time = timeline::after(snapshot.time, 100_000_000_000);
-    }
-    let sum = first[9].total().count + second[19].total().count;
-    let mut all = vec![header(1, 1)];
-    all.extend(lines(first));
-    all.push(header(2, 1));
-    all.extend(lines(second[..10].to_vec()));
-    all.push(header(2, 2));
-    all.extend(lines(second[10..].to_vec()));
-    let summary = summary(all);
-    assert_eq!((summary.runs, summary.total.count), (2, sum));
-    assert_eq!(on_time_line(&summary).count, sum);
-    assert_eq!(summary.timeline.len(), 120);
-    assert_eq!(summary.remarks, [""; 0]);
-}
-
-#[test]
-fn a_run_that_was_killed_and_started_again_without_a_header_is_two_runs() {
-    let mut all = lines(plan(10).snapshots(1).take(6));
-    all.extend(lines(plan(10).snapshots(2)));
-    let summary = summary(all);
-    assert_eq!(summary.runs, 2);
-    assert!(
-        summary.remarks[0].contains("no last snapshot"),
-        "{:?}",
-        summary.remarks
-    );
 }
 
 #[test]
@@ -205,7 +171,7 @@ fn the_hardlimit_asked_for_goes_before_the_recorded_one() {
                 .count() as u64;
             summariser.add("x", Line::Snapshot(Box::new(snapshot)));
         }
-        let summary = summariser.finish().expect("a summary");
+        let summary = summariser.finish_quickly().expect("a summary");
         let verdict = summary.verdict.expect("a verdict");
         assert_eq!(
             (verdict.hardlimit_ns, verdict.exceeded, verdict.over),
@@ -259,3 +225,118 @@ fn nothing_recorded_is_no_summary() {
         SummaryError::Empty("x".to_owned())
     );
 }
+
+#[test]
+fn slots_are_as_long_as_the_longest_interval() {
+    // A second each, then a minute each, as after a change of the configuration.
+    let mut slow = plan(600);
+    slow.interval_s = 60;
+    let first: Vec<Snapshot> = plan(10).snapshots(1).collect();
+    let mut second = later(slow.snapshots(2), 10);
+    for snapshot in &mut second {
+        snapshot.go_on_from(&first[9], 10_000_000_000);
+    }
+    let mut all = first;
+    all[9].last = false;
+    let last = second[9].total();
+    all.extend(second);
+    let summary = summary(lines(all));
+    assert_eq!(on_time_line(&summary), last);
+    assert!(
+        summary
+            .timeline
+            .iter()
+            .all(|slot| slot.counts.exposure_ns > 0),
+        "{:?}",
+        summary
+            .timeline
+            .iter()
+            .map(|slot| slot.counts.exposure_ns)
+            .collect::<Vec<_>>()
+    );
+    assert!(summary.timeline.len() >= 9, "{}", summary.timeline.len());
+}
+
+#[test]
+fn a_clock_that_is_set_does_not_stretch_the_time_line() {
+    let mut all: Vec<Snapshot> = plan(30).snapshots(1).collect();
+    let right = summary(lines(all.clone()));
+    // Until interval 5, the machine knew no time.
+    for snapshot in &mut all[..5] {
+        let wrong = |time: Timestamp| timeline::before(time, 1_799_999_000_000_000_000);
+        snapshot.time = wrong(snapshot.time);
+        for gap in &mut snapshot.gaps {
+            gap.end_time = wrong(gap.end_time);
+        }
+    }
+    let set = summary(lines(all));
+    assert_eq!(
+        (set.began, set.ended, &set.timeline, &set.gaps),
+        (right.began, right.ended, &right.timeline, &right.gaps)
+    );
+    told(&set, "wall clock was set");
+}
+
+#[test]
+fn the_longest_gap_of_missing_lines_is_not_that_of_the_last_interval() {
+    let mut all: Vec<Snapshot> = Plan::new(30, 50, 100, vec![noise(When::Random(4.0))])
+        .snapshots(1)
+        .collect();
+    let long = |snapshot: &mut Snapshot, ns: u64, newest: bool| {
+        let cpu = &mut snapshot.cpus[0];
+        let newest_max = cpu.gaps.interval_max_ns;
+        super::super::synthetic::count(
+            cpu,
+            &Gap {
+                cpu: 0,
+                end_time: snapshot.time,
+                duration_ns: ns,
+                cause: crate::model::Cause::of_bits(0),
+                smis: 0,
+                steal_ns: 0,
+                window: None,
+            },
+        );
+        if !newest {
+            cpu.gaps.interval_max_ns = newest_max;
+        }
+    };
+    // One of 5 ms at the beginning, one of 1 ms in a line that is missing.
+    for (at, snapshot) in all.iter_mut().enumerate() {
+        long(snapshot, 5_000_000, at == 0);
+        if at >= 12 {
+            long(snapshot, 1_000_000, at == 12);
+        }
+    }
+    all.drain(10..15);
+    let summary = summary(lines(all));
+    let max_ns = summary.timeline[15].counts.max_ns.expect("gaps");
+    assert!((1_000_000..1_100_000).contains(&max_ns), "{max_ns}");
+    assert_eq!(summary.timeline[0].counts.max_ns, Some(5_000_000));
+}
+
+/// `snapshots` so many seconds later.
+fn later(snapshots: impl IntoIterator<Item = Snapshot>, seconds: u64) -> Vec<Snapshot> {
+    let move_on = |time| timeline::after(time, seconds * 1_000_000_000);
+    snapshots
+        .into_iter()
+        .map(|mut snapshot| {
+            snapshot.time = move_on(snapshot.time);
+            for gap in &mut snapshot.gaps {
+                gap.end_time = move_on(gap.end_time);
+            }
+            snapshot
+        })
+        .collect()
+}
+
+#[track_caller]
+fn told(summary: &Summary, what: &str) {
+    assert!(
+        summary.remarks.iter().any(|remark| remark.contains(what)),
+        "no \"{what}\" in {:?}",
+        summary.remarks
+    );
+}
+
+mod runs;

@@ -50,8 +50,8 @@ fn sentence(period: &Period, here: &Place) -> Markup {
             data.strong value=(period.interval_ns) data-at=(here.at("interval_ns").path()) data-unit="interval" {
                 (show_interval(period.interval_ns, period.uncertainty_ns))
             }
-            " (± " (about_ns(&here.at("uncertainty_ns"), period.uncertainty_ns)) "). Evidence: "
-            (count(&here.at("gaps"), period.gaps)) " gaps, coherence "
+            " (± " (about_ns(&here.at("uncertainty_ns"), period.uncertainty_ns)) "). Evidence: among "
+            (count(&here.at("gaps"), period.gaps)) " events, coherence "
             (plain(&here.at("coherence"), period.coherence)) ", "
             (probability(&here.at("p_value"), period.p_value)) "."
         }

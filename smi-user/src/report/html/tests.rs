@@ -52,6 +52,8 @@ pub(super) fn summary() -> Summary {
             noise_floor_ns: 170,
         },
         attribution: Attribution::default(),
+        threshold_range_ns: (10_000, 10_000),
+        gap_kinds_mixed: false,
         began: moment(0),
         ended: moment(100),
         snapshots: 100,
