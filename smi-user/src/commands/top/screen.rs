@@ -7,7 +7,7 @@ use std::{
     io::{self, BufWriter},
     panic,
     sync::{
-        Arc, Once, OnceLock,
+        Arc, Mutex, Once, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, ThreadId},
@@ -42,6 +42,9 @@ static OUTPUT: OnceLock<Writer> = OnceLock::new();
 
 /// The terminal is in the screen's hands.
 static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// It is being given back.
+static GIVING: Mutex<()> = Mutex::new(());
 
 /// Some thread panicked: the screen gives the terminal back and does not take it again.
 static PANICKED: AtomicBool = AtomicBool::new(false);
@@ -275,6 +278,8 @@ fn take() -> io::Result<()> {
 /// Gives the terminal back as it was found; nothing when it is not taken. Nobody could be told of a failure: the
 /// terminal is gone then.
 fn give_back() {
+    // Who comes second waits until it is done: the program may end then.
+    let _one = GIVING.lock().unwrap_or_else(PoisonError::into_inner);
     if !TAKEN.swap(false, Ordering::SeqCst) {
         return;
     }
