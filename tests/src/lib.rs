@@ -14,6 +14,7 @@ pub mod pty;
 pub mod recorded;
 pub mod replay;
 pub mod serving;
+pub mod shown;
 pub mod tmux;
 
 use std::{
