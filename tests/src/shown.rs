@@ -53,10 +53,10 @@ fn is_rounded(text: &str, value: f64, most: f64) -> bool {
     let decimals = digits
         .split_once('.')
         .map_or(0, |(_, decimals)| decimals.len());
-    let Ok(power) = power.parse::<i32>() else {
+    let (Ok(power), Ok(decimals)) = (power.parse::<i32>(), i32::try_from(decimals)) else {
         return false;
     };
-    let last = 10f64.powi(power - decimals as i32);
+    let last = 10f64.powi(power - decimals);
     let off = (shown - value).abs();
     off <= last * 0.500_001 && off <= most * value.abs()
 }

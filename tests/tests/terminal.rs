@@ -3,9 +3,10 @@
 
 use std::{
     fs,
+    io::Read as _,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
-    path::PathBuf,
-    process::{Child, Command, ExitStatus},
+    path::{Path, PathBuf},
+    process::{Child, Command},
     thread,
     time::Duration,
 };
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 use tests::{
     made,
     pty::{ASKS_CURSOR, ENTERS_SCREEN, LEAVES_SCREEN, Pty, SHOWS_CURSOR},
-    smilat, stderr, wait_until,
+    smilat, wait_until,
 };
 
 /// A recording of some seconds, and where it is.
@@ -27,29 +28,50 @@ fn recording() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// `smilat top RECORDING` in `pty`, as far as its first picture.
-fn plays(pty: &mut Pty, recording: &PathBuf) -> Child {
-    let mut command = smilat();
-    pty.of(command.arg("top").arg(recording));
-    let child = command.spawn().expect("smilat starts");
-    pty.wait_for("CPUs by max");
-    child
+/// A program in a terminal; ended with this, should the test fail.
+struct Running(Child);
+
+impl Running {
+    fn start(pty: &Pty, command: &mut Command) -> Self {
+        pty.of(command);
+        Self(command.spawn().expect("it starts"))
+    }
+
+    /// `smilat top RECORDING`, as far as its first picture.
+    #[track_caller]
+    fn play(pty: &mut Pty, recording: &Path) -> Self {
+        let running = Self::start(pty, smilat().arg("top").arg(recording));
+        pty.wait_for("CPUs by max");
+        running
+    }
+
+    fn send(&self, signal: i32) {
+        let pid = libc::pid_t::try_from(self.0.id()).expect("a pid");
+        // SAFETY: takes two integers.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+    }
+
+    /// Waits for the end; returns the exit status and what was told on standard error.
+    #[track_caller]
+    fn end(&mut self) -> (Option<i32>, String) {
+        let mut status = None;
+        wait_until("the end", || {
+            status = self.0.try_wait().expect("a status");
+            status.is_some()
+        });
+        let mut told = String::new();
+        let mut stderr = self.0.stderr.take().expect("a pipe");
+        stderr.read_to_string(&mut told).expect("text");
+        (status.and_then(|status| status.code()), told)
+    }
 }
 
-fn send(child: &Child, signal: i32) {
-    let pid = libc::pid_t::try_from(child.id()).expect("a pid");
-    // SAFETY: takes two integers.
-    assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
-}
-
-#[track_caller]
-fn end(child: &mut Child) -> ExitStatus {
-    let mut status = None;
-    wait_until("the end", || {
-        status = child.try_wait().expect("a status");
-        status.is_some()
-    });
-    status.expect("just seen")
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended, or should have.
+        let _gone = self.0.kill();
+        let _gone = self.0.wait();
+    }
 }
 
 /// Whether a thread of the process waits in write(2).
@@ -79,19 +101,20 @@ fn a_full_terminal_is_given_back() {
     let (_folder, recording) = recording();
     let mut pty = Pty::new(250, 100);
     let before = pty.modes();
-    let mut child = plays(&mut pty, &recording);
+    let mut child = Running::play(&mut pty, &recording);
     assert_ne!(pty.modes(), before);
     pty.fill();
     wait_until_it_draws_in_vain(&mut pty);
     for _ in 0..100 {
         assert!(
-            !waits_in_write(child.id()),
+            !waits_in_write(child.0.id()),
             "a thread has the terminal's lock"
         );
         thread::yield_now();
     }
-    send(&child, libc::SIGTERM);
-    assert_eq!(end(&mut child).code(), Some(0));
+    child.send(libc::SIGTERM);
+    let (status, told) = child.end();
+    assert_eq!(status, Some(0), "{told}");
     assert_eq!(pty.modes(), before);
     pty.wait_for(LEAVES_SCREEN);
     pty.wait_for(SHOWS_CURSOR);
@@ -104,20 +127,17 @@ fn a_full_terminal_is_given_back_after_a_panic() {
     let mut pty = Pty::new(80, 24);
     let before = pty.modes();
     let mut command = Command::new(env!("CARGO_BIN_EXE_panicking_screen"));
-    pty.of(command
-        .arg("collecting")
-        .arg(&file)
-        .env("RUST_BACKTRACE", "0"));
-    let mut child = command.spawn().expect("it starts");
+    command.arg("collecting").arg(&file);
+    let mut child = Running::start(&pty, command.env("RUST_BACKTRACE", "0"));
     // Only what is no space is written.
     pty.wait_for("screen");
     pty.fill();
     // It draws ten times a second.
     thread::sleep(Duration::from_millis(300));
     fs::write(&file, "").expect("written");
-    assert_eq!(end(&mut child).code(), Some(101));
-    let output = child.wait_with_output().expect("output");
-    assert!(stderr(&output).contains("made to panic while collecting"));
+    let (status, told) = child.end();
+    assert_eq!(status, Some(101), "{told}");
+    assert!(told.contains("made to panic while collecting"), "{told}");
     assert_eq!(pty.modes(), before);
     pty.wait_for(LEAVES_SCREEN);
     pty.wait_for(SHOWS_CURSOR);
@@ -127,9 +147,9 @@ fn a_full_terminal_is_given_back_after_a_panic() {
 fn a_terminal_that_answers_nothing_is_drawn_anew_when_the_process_is_continued() {
     let (_folder, recording) = recording();
     let mut pty = Pty::new(100, 24);
-    let mut child = plays(&mut pty, &recording);
+    let mut child = Running::play(&mut pty, &recording);
     pty.forget();
-    send(&child, libc::SIGCONT);
+    child.send(libc::SIGCONT);
     pty.wait_for(ENTERS_SCREEN);
     pty.wait_for("CPUs by max");
     assert!(!pty.text().contains(ASKS_CURSOR));
@@ -138,21 +158,22 @@ fn a_terminal_that_answers_nothing_is_drawn_anew_when_the_process_is_continued()
     pty.press("t");
     pty.wait_for("longest");
     pty.press("q");
-    assert_eq!(end(&mut child).code(), Some(0));
+    let (status, told) = child.end();
+    assert_eq!(status, Some(0), "{told}");
 }
 
 #[test]
 fn a_terminal_that_is_gone_ends_it_even_without_a_signal() {
     let (_folder, recording) = recording();
     let mut pty = Pty::new(100, 24);
-    let mut child = plays(&mut pty, &recording);
+    let mut child = Running::play(&mut pty, &recording);
     // Then nothing has to be drawn that would tell it.
     pty.press(" ");
     pty.wait_for("aused");
     pty.hang_up();
-    assert_eq!(end(&mut child).code(), Some(2));
-    let output = child.wait_with_output().expect("output");
-    assert!(stderr(&output).contains("hung up"), "{}", stderr(&output));
+    let (status, told) = child.end();
+    assert_eq!(status, Some(2), "{told}");
+    assert!(told.contains("hung up"), "{told}");
 }
 
 #[test]
@@ -164,8 +185,7 @@ fn another_users_terminal_is_used_though_it_cannot_be_opened() {
         let mut pty = Pty::new(100, 24);
         let before = pty.modes();
         let mut command = smilat();
-        pty.of(command.arg("top").arg(&recording));
-        command.uid(NOBODY).gid(NOBODY);
+        command.arg("top").arg(&recording).uid(NOBODY).gid(NOBODY);
         // SAFETY: both are system calls that may be made after a fork.
         unsafe {
             command.pre_exec(move || {
@@ -176,14 +196,11 @@ fn another_users_terminal_is_used_though_it_cannot_be_opened() {
                 Ok(())
             });
         }
-        let mut child = command.spawn().expect("smilat starts");
+        let mut child = Running::start(&pty, &mut command);
         pty.wait_for("CPUs by max");
         pty.press("q");
-        assert_eq!(
-            end(&mut child).code(),
-            Some(0),
-            "controlling: {is_controlling}"
-        );
+        let (status, told) = child.end();
+        assert_eq!(status, Some(0), "controlling: {is_controlling}: {told}");
         pty.wait_for(LEAVES_SCREEN);
         pty.wait_for(SHOWS_CURSOR);
         assert_eq!(pty.modes(), before);
@@ -207,9 +224,10 @@ fn knobs(threshold_ns: u64) -> Array<MapData, [u64; 4]> {
 fn a_terminal_that_takes_nothing_holds_up_neither_the_counting_nor_the_end() {
     let mut pty = Pty::new(250, 100);
     let before = pty.modes();
-    let mut command = smilat();
-    pty.of(command.args(["top", "--interval=50ms", "--threshold=9111ns"]));
-    let mut child = command.spawn().expect("smilat starts");
+    let mut child = Running::start(
+        &pty,
+        smilat().args(["top", "--interval=50ms", "--threshold=9111ns"]),
+    );
     pty.wait_for(" by max");
     pty.fill();
     wait_until_it_draws_in_vain(&mut pty);
@@ -218,11 +236,10 @@ fn a_terminal_that_takes_nothing_holds_up_neither_the_counting_nor_the_end() {
     let began = interval();
     wait_until("further intervals", || interval() > began + 20);
     assert!(pty.is_full(), "it takes something");
-    send(&child, libc::SIGTERM);
-    let status = end(&mut child);
-    let output = child.wait_with_output().expect("output");
+    child.send(libc::SIGTERM);
+    let (status, told) = child.end();
     // The summary may or may not have had room; what must not be is a process that stays.
-    assert!(matches!(status.code(), Some(0 | 2)), "{}", stderr(&output));
+    assert!(matches!(status, Some(0 | 2)), "{told}");
     assert_eq!(pty.modes(), before);
     pty.wait_for(LEAVES_SCREEN);
     pty.wait_for(SHOWS_CURSOR);

@@ -46,9 +46,12 @@ impl Writer {
                 .open(path)
         };
         // Under `su` and `sudo -u` the terminal is another user's: it may be written to, but not opened.
-        let file = anew(OUTPUT).or_else(|error| match is_controlling(libc::STDOUT_FILENO) {
-            true => anew(CONTROLLING),
-            false => Err(error),
+        let file = anew(OUTPUT).or_else(|error| {
+            if is_controlling(libc::STDOUT_FILENO) {
+                anew(CONTROLLING)
+            } else {
+                Err(error)
+            }
         });
         Ok(match file {
             Ok(file) => Self {

@@ -297,7 +297,9 @@ impl State {
     fn scroll(&mut self, action: Action) -> bool {
         let by = match action {
             Action::Cursor(by) => by,
-            Action::Page(by) => by.saturating_mul(self.popup_page.max(1) as isize),
+            Action::Page(by) => {
+                by.saturating_mul(usize::from(self.popup_page.max(1)).cast_signed())
+            }
             Action::First => isize::MIN,
             Action::Last => isize::MAX,
             _ => return false,
