@@ -8,8 +8,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::screen::Screen;
 use crate::kernel::terminal::release_signals;
 
-/// Those that end a program and that a program may have a way of its own to end by. Not those that tell of its own
-/// faults, and not those that some programs are told other things by and that nobody sends to end one.
+/// Those that end a program that does not care, and by which people, shells and services have one end. Those that tell of
+/// its own faults or limits are not among them.
 const ENDS: [i32; 7] = [
     libc::SIGINT,
     libc::SIGTERM,
