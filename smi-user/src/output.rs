@@ -83,11 +83,6 @@ pub(crate) enum Ended {
 }
 
 impl Output {
-    /// Opens `file`, or standard output, and empties it.
-    pub(crate) fn open(file: Option<&Path>) -> Result<Self> {
-        Self::begin(Target::reach(file)?)
-    }
-
     /// Empties `target`, and writes to it from now on.
     ///
     /// # Errors

@@ -105,7 +105,16 @@ impl Browser {
     /// When the browser is gone.
     #[track_caller]
     pub fn wait(&mut self, method: &str) {
-        while !self.events.iter().any(|event| event["method"] == method) {
+        self.wait_for(method, |_| true);
+    }
+
+    /// Waits for an event whose params are right, also one that came already.
+    ///
+    /// # Panics
+    /// When the browser is gone.
+    #[track_caller]
+    pub fn wait_for(&mut self, method: &str, right: impl Fn(&Value) -> bool) {
+        while !self.told(method).any(&right) {
             self.read();
         }
     }

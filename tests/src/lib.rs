@@ -6,13 +6,16 @@ pub mod cost;
 pub mod day;
 pub mod guest;
 pub mod idle;
+pub mod made;
 pub mod made_up;
 pub mod otlp;
 pub mod places;
 pub mod prometheus;
+pub mod pty;
 pub mod recorded;
 pub mod replay;
 pub mod serving;
+pub mod shown;
 pub mod tmux;
 
 use std::{

@@ -56,6 +56,7 @@ pub fn recording(count: u64) -> Vec<Snapshot> {
                 cpus: vec![cpu.clone()],
                 gaps,
                 gaps_dropped: 0,
+                recording_lost: None,
             }
         })
         .collect()

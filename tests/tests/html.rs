@@ -2,16 +2,19 @@
 //! kinds. With `SMILAT_SCREENSHOTS=FOLDER` pictures are kept there, to be looked at.
 
 use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
     env,
     fs::{self, File},
-    io::BufWriter,
+    io::{BufWriter, Read as _, Seek as _, SeekFrom},
     path::Path,
 };
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
+use smi_common::buckets::{lower_ns, upper_ns};
 use smi_user::{
-    model::{Comparison, Histogram, Summary},
+    model::{Comparison, Histogram, Snapshot, Summary},
     recording::{Line, Reader},
     report,
     units::show_ns,
@@ -23,6 +26,7 @@ use tests::{
     output,
     places::{expected, range, same},
     replay::replay,
+    shown::says,
     smilat, stderr,
 };
 
@@ -34,7 +38,8 @@ struct Shown {
     summaries: Vec<Summary>,
     /// What the places in the page point into.
     source: Value,
-    _folder: TempDir,
+    /// Where the page is.
+    folder: TempDir,
 }
 
 impl Shown {
@@ -56,7 +61,7 @@ impl Shown {
             browser,
             summaries,
             source,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -98,6 +103,17 @@ fn the_page_asks_for_nothing_and_complains_of_nothing() {
         "document.body.append(Object.assign(new Image(), { src: 'http://127.0.0.1:9/' })); 0",
     );
     shown.browser.wait("Log.entryAdded");
+    // And what it asks for, if it were not forbidden to.
+    let file = shown.folder.path().join("report.html");
+    let browser = &mut shown.browser;
+    browser.call("Page.setBypassCSP", &json!({ "enabled": true }));
+    browser.open(&file);
+    browser.value(
+        "document.body.append(Object.assign(new Image(), { src: 'http://127.0.0.1:9/' })); 0",
+    );
+    browser.wait_for("Network.requestWillBeSent", |request| {
+        request["request"]["url"] == "http://127.0.0.1:9/"
+    });
 }
 
 /// A real recording of some seconds, replayed to a day at one snapshot a second: through the command, as users would.
@@ -132,18 +148,18 @@ fn a_day_of_a_real_recording_is_a_small_page_that_says_what_the_recording_says()
     to.into_inner().expect("written");
 
     // The limit is that of the header, and real gaps above it are no failure of the report's.
-    let reported = |args: &[&str]| {
-        let output = smilat().arg("report").arg(&day).args(args).output();
-        let output = output.expect("run");
-        assert!(
-            output.status.code().is_some_and(|code| code < 2),
-            "{}",
-            stderr(&output)
-        );
-        output.stdout
-    };
-    reported(&["--output", page.to_str().expect("UTF-8")]);
-    let json: Value = serde_json::from_slice(&reported(&["--json"])).expect("JSON");
+    // One reading for both: it takes long where smilat is not optimised.
+    let reported = output(
+        smilat()
+            .args(["report", "--json", "--output"])
+            .args([&page, &day]),
+    );
+    assert!(
+        reported.status.code().is_some_and(|code| code < 2),
+        "{}",
+        stderr(&reported)
+    );
+    let json: Value = serde_json::from_slice(&reported.stdout).expect("JSON");
     let summaries: Vec<Summary> =
         serde_json::from_value(json["summaries"].clone()).expect("summaries");
     assert_eq!((summaries.len(), summaries[0].snapshots), (1, DAY));
@@ -154,6 +170,7 @@ fn a_day_of_a_real_recording_is_a_small_page_that_says_what_the_recording_says()
     let in_rest = recorded[rest as usize].total().count - recorded[0].total().count;
     let all = recorded[0].total().count + rounds * per_round + in_rest;
     assert_eq!(summaries[0].total.count, all);
+    is_what_the_last_line_says(&summaries[0], &last_line(&day));
 
     let size = fs::metadata(&page).expect("written").len();
     println!(
@@ -173,6 +190,122 @@ fn a_day_of_a_real_recording_is_a_small_page_that_says_what_the_recording_says()
     }
     assert_eq!(browser.told("Network.requestWillBeSent").count(), 1);
     numbers_are_those_of(&mut browser, &json, &summaries);
+}
+
+/// The last line of a recording.
+fn last_line(path: &Path) -> Snapshot {
+    const MOST: u64 = 4 << 20;
+    let mut file = File::open(path).expect("a file");
+    let length = file.metadata().expect("a length").len();
+    file.seek(SeekFrom::Start(length.saturating_sub(MOST)))
+        .expect("seeks");
+    let mut end = Vec::new();
+    file.read_to_end(&mut end).expect("reads");
+    let line = end.trim_ascii_end().rsplit(|byte| *byte == b'\n').next();
+    let line: Snapshot = serde_json::from_slice(line.expect("a line")).expect("a snapshot");
+    assert!(line.last);
+    line
+}
+
+/// What a line counts since the start, added up here.
+fn is_what_the_last_line_says(summary: &Summary, line: &Snapshot) {
+    assert_eq!(summary.cpus.len(), line.cpus.len());
+    let mut all = Histogram::default();
+    let mut causes = BTreeMap::new();
+    for (of, counted) in summary.cpus.iter().zip(&line.cpus) {
+        assert_eq!(
+            (of.cpu, of.exposure_ns, &of.histogram),
+            (counted.cpu, counted.exposure_ns, &counted.histogram)
+        );
+        let of = &of.gaps;
+        let gaps = &counted.gaps;
+        assert_eq!(
+            (of.count, of.sum_ns, of.min_ns, of.max_ns),
+            (gaps.count, gaps.sum_ns, gaps.min_ns, gaps.max_ns)
+        );
+        all.add(&counted.histogram);
+        for of in &counted.causes {
+            let (count, sum_ns, max_ns) = causes.entry(of.cause).or_insert((0, 0, 0));
+            *count += of.count;
+            *sum_ns += of.sum_ns;
+            *max_ns = of.max_ns.max(*max_ns);
+        }
+    }
+    let of_summary: BTreeMap<_, _> = summary
+        .causes
+        .iter()
+        .map(|of| (of.cause, (of.count, of.sum_ns, of.max_ns)))
+        .collect();
+    assert_eq!(of_summary, causes);
+    let sum = |of: fn(&smi_user::model::CpuSnapshot) -> u64| line.cpus.iter().map(of).sum::<u64>();
+    let total = &summary.total;
+    assert_eq!(
+        (total.exposure_ns, total.count, total.sum_ns, total.max_ns),
+        (
+            sum(|cpu| cpu.exposure_ns),
+            sum(|cpu| cpu.gaps.count),
+            sum(|cpu| cpu.gaps.sum_ns),
+            line.cpus.iter().filter_map(|cpu| cpu.gaps.max_ns).max()
+        )
+    );
+    for q in [0.5, 0.9, 0.99, 0.999] {
+        let Some(told) = total.quantile_ns(q) else {
+            assert_eq!(total.count, 0);
+            continue;
+        };
+        // In the bucket in which so many are reached.
+        let mut reached = 0;
+        let bucket = all.counts().iter().position(|count| {
+            reached += count;
+            reached as f64 >= q * total.count as f64 && *count > 0
+        });
+        let bucket = bucket.expect("gaps");
+        let low = lower_ns(bucket) as f64;
+        let high = upper_ns(bucket).map_or(f64::INFINITY, |ns| ns as f64);
+        assert!(
+            (low..=high).contains(&told),
+            "{q}: {told}, not in {low} to {high}"
+        );
+    }
+}
+
+#[test]
+fn texts_are_read_as_they_are_meant() {
+    for (unit, value, text, is_said) in [
+        ("rate", "12.345", "12.3", true),
+        ("rate", "12.345", "12.4", false),
+        ("rate", "12345.6", "12\u{202f}346", true),
+        ("rate", "0.4", "0", false),
+        ("rate", "0.00012", "1.20e-4", true),
+        ("plain", "0", "0", true),
+        ("share", "0.1234", "12.3 %", true),
+        ("share", "0.1234", "12.5 %", false),
+        ("share", "0.000000001", "< 0.001 %", true),
+        ("p", "0.004", "p = 0.0040", true),
+        ("p", "0.004", "p < 0.0001", false),
+        ("interval", "60012345678", "60.01 s", true),
+        ("interval", "60012345678", "60.02 s", false),
+        ("span", "86400000000000", "1 d", true),
+        ("span", "86400000000000", "1 h", false),
+        ("span", "90061000000000", "1 d 1 h 1 min", true),
+        ("span", "90061000000000", "1 d 2 h 1 min", false),
+        ("span", "864000000000", "14 min 24 s", true),
+        (
+            "time",
+            "2026-11-21T06:30:00.25Z",
+            "2026-11-21 06:30:00.250",
+            true,
+        ),
+        (
+            "time",
+            "2026-11-21T06:30:00.25Z",
+            "2026-11-21 06:30:00.000",
+            false,
+        ),
+        ("new", "1", "1", false),
+    ] {
+        assert_eq!(says(unit, value, text), is_said, "{unit}: {value}: {text}");
+    }
 }
 
 #[test]
@@ -212,12 +345,76 @@ fn numbers_are_those_of(browser: &mut Browser, source: &Value, summaries: &[Summ
         let expected = expected(source, summaries, at);
         let expected = expected.unwrap_or_else(|| panic!("{at}: no such value"));
         assert!(same(&expected, value), "{at}: {value} for {expected}");
-        match unit {
-            "ns" => assert_eq!(text, show_ns(value.parse().expect("ns")), "{at}"),
-            "count" => assert_eq!(text.replace('\u{202f}', ""), value, "{at}"),
-            _ => assert!(!text.is_empty(), "{at}"),
-        }
+        assert!(says(unit, value, text), "{at}: {text} for {value} ({unit})");
     }
+}
+
+#[test]
+fn marks_lie_where_their_time_and_duration_are() {
+    let mut shown = Shown::one();
+    let summary = shown.summaries[0].clone();
+    let marks = shown.browser.value(
+        "[...document.querySelectorAll('#recording-1-timeline-wide-title ~ circle.hit')]\
+         .map(e => [+e.getAttribute('cx'), +e.getAttribute('cy')])",
+    );
+    let marks = marks.as_array().expect("marks");
+    let mut longest: Vec<_> = summary.gaps.iter().collect();
+    longest.sort_by_key(|gap| Reverse(gap.duration_ns));
+    assert!(marks.len() >= 100 && marks.len() <= longest.len());
+    let number = |value: &Value| value.as_f64().expect("a number");
+    let seconds = |time| summary.began.duration_until(time).as_secs_f64();
+    let (mut times, mut heights) = (Vec::new(), Vec::new());
+    for (mark, gap) in marks.iter().zip(longest) {
+        times.push((seconds(gap.end_time), number(&mark[0])));
+        heights.push(((gap.duration_ns as f64).ln(), number(&mark[1])));
+    }
+    // Both limits are on the same scale.
+    let limit = |shown: &mut Shown, name: &str| {
+        number(&shown.browser.value(&format!(
+            "+document.querySelector('#recording-1-timeline-wide-title ~ line.{name}').getAttribute('y1')"
+        )))
+    };
+    let hardlimit = summary.verdict.as_ref().expect("a verdict").hardlimit_ns;
+    heights.push((
+        (summary.detector.threshold_ns as f64).ln(),
+        limit(&mut shown, "threshold"),
+    ));
+    heights.push(((hardlimit as f64).ln(), limit(&mut shown, "hardlimit")));
+    // And so is the time without samples.
+    let dark = shown.browser.value(
+        "document.querySelector('#recording-1-timeline-wide-title ~ path.unwatched').getAttribute('d')",
+    );
+    let dark = dark.as_str().expect("a path");
+    let at = |from: char, to: char| {
+        let (_, rest) = dark.split_once(from).expect("a place");
+        let (place, _) = rest.split_once(to).expect("an end");
+        place.parse::<f64>().expect("a coordinate")
+    };
+    let is_dark = |slot: &&smi_user::model::Slot| slot.counts.exposure_ns == 0;
+    let first = summary.timeline.iter().find(is_dark).expect("a dark slot");
+    let last = summary.timeline.iter().rfind(is_dark).expect("a dark slot");
+    times.push((seconds(first.began), at('M', ' ')));
+    times.push((
+        seconds(last.began) + last.length_ns as f64 / 1e9,
+        at('H', 'V'),
+    ));
+
+    assert!(slope(&times) > 0.0, "later is further right");
+    assert!(slope(&heights) < 0.0, "longer is higher");
+}
+
+/// The slope of the line that all points lie on, as far as coordinates to a tenth can.
+#[track_caller]
+fn slope(points: &[(f64, f64)]) -> f64 {
+    let by_x = |a: &&(f64, f64), b: &&(f64, f64)| a.0.total_cmp(&b.0);
+    let from = points.iter().min_by(by_x).expect("points");
+    let to = points.iter().max_by(by_x).expect("points");
+    let slope = (to.1 - from.1) / (to.0 - from.0);
+    for (x, y) in points {
+        let expected = from.1 + (x - from.0) * slope;
+        assert!((y - expected).abs() < 0.21, "{x}: {y}, not {expected}");
+    }
+    slope
 }
 
 #[test]

@@ -453,7 +453,7 @@ fn a_threshold_that_takes_another_hardlimit_waits_for_it() {
 #[test]
 fn reloads_reach_every_way_out() {
     let (cpu, other) = two_cpus();
-    let receiver = otlp::Receiver::start(0, &["200"]);
+    let receiver = otlp::Receiver::start(&["200"]);
     let folder = tempfile::tempdir().expect("a folder");
     let record = folder.path().join("gaps.ndjson");
     let config = |threshold: &str, cpu: u32| {
@@ -538,6 +538,12 @@ fn terminal() -> (File, OwnedFd) {
         )
     };
     assert_eq!(made, 0, "no terminal");
+    for end in [shows, runs] {
+        // A program that inherited it would keep the terminal from being closed.
+        // SAFETY: no memory is involved.
+        let set = unsafe { libc::fcntl(end, libc::F_SETFD, libc::FD_CLOEXEC) };
+        assert_eq!(set, 0, "the terminal's descriptor");
+    }
     // SAFETY: the call made them, and nobody else has them.
     unsafe { (File::from_raw_fd(shows), OwnedFd::from_raw_fd(runs)) }
 }

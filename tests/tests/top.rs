@@ -1,16 +1,13 @@
 //! `smilat top` in a terminal: keys, sizes, recordings, and a terminal that is found as it was left, however it ends.
 
 use std::{
-    fs,
+    fs::{self, OpenOptions},
     io::Write as _,
-    mem,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     path::Path,
-    process::Stdio,
 };
 
 use aya::maps::{Array, Map, MapData, loaded_maps};
-use tests::{output, refused, smilat, smilat_path, snapshots, stderr, tmux::Tmux, wait_until};
+use tests::{made, output, refused, smilat, smilat_path, stderr, tmux::Tmux, wait_until};
 
 /// What `smilat top ARGS` is for the shell.
 fn top(args: &str) -> String {
@@ -20,9 +17,7 @@ fn top(args: &str) -> String {
 /// Waits until there are numbers.
 #[track_caller]
 fn wait_for_numbers(tmux: &Tmux) -> String {
-    let screen = tmux.wait("numbers", |screen| {
-        screen.contains("CPUs by max") && !screen.contains("\n0 gaps")
-    });
+    let screen = tmux.wait_for(" by max");
     assert_eq!(tmux.flags(), (true, false), "{screen}");
     screen
 }
@@ -44,53 +39,121 @@ fn value(knobs: &Array<MapData, [u64; 4]>) -> [u64; 4] {
 
 #[test]
 fn keys_do_what_the_help_says() {
+    const FIRST: &str = "display stands still; collecting goes on";
     let tmux = Tmux::new(80, 24, &[]);
     tmux.command(&top("--interval 200ms --threshold 7777ns"));
     wait_for_numbers(&tmux);
     for (key, shown) in [
-        (">", "CPUs by now max"),
-        ("Right", "CPUs by last"),
-        ("<", "CPUs by now max"),
-        ("Left", "CPUs by max"),
+        (">", " by now max"),
+        ("Right", " by last"),
+        ("<", " by now max"),
+        ("Left", " by max"),
         ("t", "longest gap of each interval, all CPUs"),
         ("Enter", "longest gap of each interval, CPU "),
         ("a", "longest gap of each interval, all CPUs"),
         ("t", "gaps in each interval, all CPUs"),
-        ("m", "no messages"),
-        ("Escape", "gaps in each interval, all CPUs"),
-        ("?", "count from now on"),
-        // The help tells the plan, further down.
-        ("PPage", "count from now on"),
     ] {
         tmux.press(&[key]);
         tmux.wait_for(shown);
     }
-    for _ in 0..16 {
-        tmux.press(&["Down"]);
-    }
-    tmux.wait_for("of each watched CPU");
-    tmux.press(&["Escape"]);
-    tmux.wait("no help", |screen| !screen.contains("help: "));
-
-    tmux.press(&["i"]);
-    tmux.wait_for("max▲");
-
-    // The cursor goes from the first row to the next.
-    for (key, row) in [("g", 0), ("Down", 1), ("k", 0), ("G", 1)] {
+    for (key, popup) in [("m", " messages: "), ("?", " help: ")] {
         tmux.press(&[key]);
-        tmux.wait("the cursor", |_| {
-            let screen = tmux.run(&["capture-pane", "-p", "-e"]);
-            // Below header, title and headings.
-            let line = screen.lines().nth(5 + row).unwrap_or_default();
-            line.contains("[7m") || line.contains(";7m")
-        });
+        tmux.wait_for(popup);
+        tmux.press(&["Escape"]);
+        tmux.wait("no popup", |screen| !screen.contains(popup));
     }
+    // The help is longer than the screen: the plan comes last.
+    tmux.press(&["?"]);
+    tmux.wait_for(FIRST);
+    tmux.press(&["Down"]);
+    tmux.wait("one line down", |screen| {
+        !screen.contains(FIRST) && screen.contains("threshold in the kernel")
+    });
+    tmux.press(&["NPage"]);
+    tmux.wait("a page down", |screen| {
+        !screen.contains("threshold in the kernel") && screen.contains("of each watched CPU")
+    });
+    tmux.press(&["PPage", "PPage"]);
+    tmux.wait_for(FIRST);
+    tmux.press(&["?"]);
+    tmux.wait("no help", |screen| !screen.contains(" help: "));
     tmux.press(&["q"]);
     let ended = tmux.wait_for_prompt();
-    assert!(
-        ended.contains("Longest gaps passed on") || ended.contains("Gaps by"),
-        "{ended}"
-    );
+    assert!(ended.contains("SMIs"), "no summary: {ended}");
+}
+
+/// A recording of three CPUs whose gaps have another order by each column.
+fn three_cpus(folder: &Path) -> String {
+    let seconds: [&[made::Made]; 3] = [
+        &[(0, 100_000, false), (1, 50_000, false), (2, 500_000, true)],
+        &[(1, 30_000, false), (1, 30_000, false), (0, 20_000, false)],
+        &[(0, 90_000, false), (1, 95_000, false)],
+    ];
+    let path = folder.join("three.ndjson");
+    made::write(&path, &made::snapshots(3, &seconds));
+    path.display().to_string()
+}
+
+/// The CPUs of the rows, from the top.
+fn rows(screen: &str) -> Vec<u32> {
+    // Below header, title and headings.
+    let rows = screen.lines().skip(5).take(3);
+    rows.filter_map(|row| row.split_whitespace().next()?.parse().ok())
+        .collect()
+}
+
+/// The place of the row that is shown the other way round.
+fn cursor(tmux: &Tmux) -> Option<usize> {
+    let screen = tmux.run(&["capture-pane", "-p", "-e"]);
+    let is_turned = |line: &str| line.contains("[7m") || line.contains(";7m");
+    screen.lines().skip(5).take(3).position(is_turned)
+}
+
+#[test]
+fn rows_are_sorted_and_the_cursor_goes_through_them() {
+    let folder = tempfile::tempdir().expect("folder");
+    let tmux = Tmux::new(80, 24, &[]);
+    tmux.command(&top(&three_cpus(folder.path())));
+    tmux.wait_for("CPUs by max");
+    tmux.press(&["End"]);
+    tmux.wait_for("at the end");
+    assert_eq!(rows(&tmux.screen()), [2, 0, 1]);
+    for (key, by, order) in [
+        (">", "CPUs by now max", [1, 0, 2]),
+        (">", "CPUs by last", [2, 1, 0]),
+        ("<", "CPUs by now max", [1, 0, 2]),
+        ("<", "CPUs by max", [2, 0, 1]),
+        ("i", "max▲", [1, 0, 2]),
+        ("i", "max▼", [2, 0, 1]),
+    ] {
+        tmux.press(&[key]);
+        tmux.wait(by, |screen| screen.contains(by) && rows(screen) == order);
+    }
+    for (key, place) in [
+        ("Down", 1),
+        ("j", 2),
+        // No further.
+        ("Down", 2),
+        ("k", 1),
+        ("Up", 0),
+        ("G", 2),
+        ("g", 0),
+        ("NPage", 2),
+        ("PPage", 0),
+    ] {
+        tmux.press(&[key]);
+        tmux.wait("the cursor", |_| cursor(&tmux) == Some(place));
+    }
+    // The second row is CPU 0, and stays it when the order changes.
+    tmux.press(&["Down", "Enter"]);
+    tmux.wait_for("gaps in each interval, CPU 0");
+    tmux.press(&[">", ">"]);
+    tmux.wait("the cursor", |screen| {
+        rows(screen) == [2, 1, 0] && cursor(&tmux) == Some(2)
+    });
+    assert!(tmux.screen().contains("gaps in each interval, CPU 0"));
+    tmux.press(&["q"]);
+    tmux.wait_for_prompt();
 }
 
 #[test]
@@ -146,7 +209,11 @@ fn the_threshold_changes_in_the_kernel() {
     tmux.wait_for("no longer gap fits the width of 10.0 ms");
     assert_eq!(value(&knobs)[0], 10_000_000);
     tmux.press(&["q"]);
-    tmux.wait_for_prompt();
+    // The summary says which were in force.
+    let ended = tmux.wait_for_prompt();
+    assert!(ended.contains("13.3 us from the start on"), "{ended}");
+    let later = ended.lines().filter(|line| line.ends_with(" on"));
+    assert!(later.count() > 5, "{ended}");
 }
 
 #[test]
@@ -203,11 +270,24 @@ fn comes_back(command: &str, shown: &str, status: u8, end: impl FnOnce(&Tmux)) -
     ended
 }
 
-/// Sends a signal to the program that has the terminal.
-fn signal(tmux: &Tmux, name: &str) {
+/// The programs that the shell started and that are still there.
+fn children(tmux: &Tmux) -> String {
     let shell = tmux.run(&["display-message", "-p", "#{pane_pid}"]);
     let children = format!("/proc/{0}/task/{0}/children", shell.trim());
-    let child = fs::read_to_string(children).expect("children");
+    fs::read_to_string(children).expect("children")
+}
+
+/// Whether one of them still runs; the shell may not have asked yet how it ended.
+fn runs(tmux: &Tmux) -> bool {
+    children(tmux).split_whitespace().any(|pid| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status"));
+        status.is_ok_and(|status| !status.contains("State:\tZ"))
+    })
+}
+
+/// Sends a signal to the program that has the terminal.
+fn signal(tmux: &Tmux, name: &str) {
+    let child = children(tmux);
     let status = std::process::Command::new("kill")
         .args([name, child.trim()])
         .status();
@@ -216,15 +296,18 @@ fn signal(tmux: &Tmux, name: &str) {
 
 #[test]
 fn the_terminal_is_as_it_was_however_it_ends() {
-    let numbers = "CPUs by max";
+    let numbers = " by max";
     let ended = comes_back(&top(""), numbers, 0, |tmux| tmux.press(&["q"]));
     assert!(ended.contains("Summary of "), "no summary: {ended}");
     let ended = comes_back(&top("-q"), numbers, 0, |tmux| tmux.press(&["Escape"]));
     assert!(!ended.contains("Summary of "), "a summary: {ended}");
     comes_back(&top("-q"), numbers, 0, |tmux| tmux.press(&["C-c"]));
     comes_back(&top("-q"), numbers, 0, |tmux| signal(tmux, "-TERM"));
-    comes_back(&top("-q"), numbers, 0, |tmux| signal(tmux, "-INT"));
-    comes_back(&top("-q"), numbers, 0, |tmux| signal(tmux, "-HUP"));
+    let folder = tempfile::tempdir().expect("folder");
+    let recording = three_cpus(folder.path());
+    for name in ["-INT", "-HUP", "-QUIT", "-USR1", "-USR2", "-ALRM"] {
+        comes_back(&top(&recording), numbers, 0, |tmux| signal(tmux, name));
+    }
 }
 
 #[test]
@@ -261,6 +344,34 @@ fn it_can_be_stopped_and_continued() {
 }
 
 #[test]
+fn one_that_was_stopped_can_be_ended() {
+    let tmux = Tmux::new(80, 24, &[]);
+    let before = tmux.stty();
+    tmux.command(&top("-q --interval 200ms"));
+    wait_for_numbers(&tmux);
+    tmux.press(&["C-z"]);
+    tmux.wait_for_prompt();
+    // Continued while the shell has the terminal: it must not reach for it, which would stop it again.
+    tmux.command("kill %1; kill -CONT %1");
+    wait_until("the end", || !runs(&tmux));
+    tmux.wait_for_prompt();
+    assert_eq!(tmux.stty(), before);
+
+    tmux.command(&top("-q --interval 200ms"));
+    wait_for_numbers(&tmux);
+    tmux.press(&["C-z"]);
+    tmux.wait_for_prompt();
+    // Without the terminal it goes on, and has it again when it is given it.
+    tmux.command("bg");
+    tmux.wait_for_prompt();
+    tmux.command("fg");
+    wait_for_numbers(&tmux);
+    tmux.press(&["q"]);
+    tmux.wait_for_prompt();
+    assert_eq!(tmux.stty(), before);
+}
+
+#[test]
 fn colours_are_left_out_where_they_are_not_wanted() {
     const CYAN: &str = "\x1b[38;5;6m";
     for (variable, wanted) in [("NO_COLOR=1", false), ("NO_COLOR=", true)] {
@@ -272,15 +383,13 @@ fn colours_are_left_out_where_they_are_not_wanted() {
     }
 }
 
-/// A recording of two seconds and what its last snapshot has counted.
+/// A recording of ten seconds whose last line is torn, and how many gaps and snapshots it has.
 fn recording(folder: &Path) -> (String, u64, usize) {
-    let all = snapshots(&["--duration", "2s", "--interval", "200ms"]);
+    let second: &[made::Made] = &[(0, 20_000, false), (1, 30_000, true), (1, 15_000, false)];
+    let all = made::snapshots(2, &[second; 10]);
     let path = folder.join("recording.ndjson");
-    let mut file = fs::File::create(&path).expect("create");
-    for snapshot in &all {
-        let line = serde_json::to_string(snapshot).expect("json");
-        writeln!(file, "{line}").expect("write");
-    }
+    made::write(&path, &all);
+    let mut file = OpenOptions::new().append(true).open(&path).expect("open");
     write!(file, "{{\"schema_version\":1,\"time").expect("write");
     let last = all.last().expect("a snapshot");
     (path.display().to_string(), last.total().count, all.len())
@@ -290,7 +399,7 @@ fn recording(folder: &Path) -> (String, u64, usize) {
 fn a_recording_is_played_and_stepped_through() {
     let folder = tempfile::tempdir().expect("folder");
     let (path, gaps, snapshots) = recording(folder.path());
-    let counted = format!("\n{gaps} gap{}, ", if gaps == 1 { "" } else { "s" });
+    let counted = format!("\n{gaps} gaps, ");
     let tmux = Tmux::new(100, 24, &[]);
     tmux.command(&top(&path));
     tmux.wait_for("snapshot 2");
@@ -358,92 +467,4 @@ fn what_cannot_be_shown_is_told_before_the_screen_is_taken() {
     });
     let help = output(smilat().args(["top", "--help"]));
     assert!(help.status.success(), "{}", stderr(&help));
-}
-
-/// A terminal that nobody reads: both of its ends.
-fn unread_terminal() -> (OwnedFd, OwnedFd) {
-    let (mut master, mut slave) = (-1, -1);
-    let size = libc::winsize {
-        ws_row: 100,
-        ws_col: 250,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    // SAFETY: the pointers are to live variables, or null where that is allowed (openpty(3)).
-    let rc = unsafe {
-        libc::openpty(
-            &raw mut master,
-            &raw mut slave,
-            std::ptr::null_mut(),
-            std::ptr::null(),
-            &raw const size,
-        )
-    };
-    assert_eq!(rc, 0, "openpty");
-    // SAFETY: both were just opened and belong to nobody else.
-    unsafe { (OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) }
-}
-
-/// The local and input modes of a terminal.
-fn modes(terminal: &OwnedFd) -> (u32, u32) {
-    // SAFETY: all zeros are a valid value of this structure of integers.
-    let mut modes: libc::termios = unsafe { mem::zeroed() };
-    // SAFETY: the descriptor is open and the pointer is to a live variable.
-    let rc = unsafe { libc::tcgetattr(terminal.as_raw_fd(), &raw mut modes) };
-    assert_eq!(rc, 0, "tcgetattr");
-    (modes.c_lflag, modes.c_iflag)
-}
-
-/// Whether the thread that draws waits in write(2).
-fn draws_in_vain(pid: u32) -> bool {
-    const WRITE: &str = "1 ";
-    fs::read_dir(format!("/proc/{pid}/task"))
-        .expect("threads")
-        .flatten()
-        .map(|thread| thread.path())
-        .filter(|thread| {
-            fs::read_to_string(thread.join("comm")).is_ok_and(|comm| comm.trim() == "smilat/screen")
-        })
-        .any(|thread| {
-            fs::read_to_string(thread.join("syscall")).is_ok_and(|call| call.starts_with(WRITE))
-        })
-}
-
-#[test]
-fn a_terminal_that_takes_nothing_holds_up_neither_the_counting_nor_the_end() {
-    let (master, slave) = unread_terminal();
-    let before = modes(&slave);
-    let end = |slave: &OwnedFd| Stdio::from(slave.try_clone().expect("duplicate"));
-    let mut child = smilat()
-        .args(["top", "--interval=50ms", "--threshold=9111ns"])
-        .env("TERM", "xterm")
-        .stdin(end(&slave))
-        .stdout(end(&slave))
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("smilat starts");
-    wait_until("a terminal that is full", || draws_in_vain(child.id()));
-    let knobs = knobs(9_111);
-    let interval = || value(&knobs)[2];
-    let began = interval();
-    wait_until("further intervals", || interval() > began + 20);
-    assert!(draws_in_vain(child.id()), "it is not full");
-
-    let pid = libc::pid_t::try_from(child.id()).expect("a pid");
-    // SAFETY: takes two integers.
-    assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
-    let mut status = None;
-    wait_until("the end", || {
-        status = child.try_wait().expect("a status");
-        status.is_some()
-    });
-    let output = child.wait_with_output().expect("output");
-    // The summary may or may not have had room; what must not be is a process that stays.
-    assert!(
-        matches!(status.and_then(|status| status.code()), Some(0 | 2)),
-        "{}",
-        stderr(&output)
-    );
-    assert_eq!(modes(&slave), before);
-    drop(master);
 }

@@ -1,8 +1,10 @@
 //! The screen of `smilat top`, in a program that panics while it is shown: in the thread that draws, or in the one that
-//! collects. Nothing in smilat panics when asked to, and an option that has it do so would have to be shipped.
+//! collects, there when a key is pressed or, for a terminal that takes nothing, when a file comes to be. Nothing in smilat
+//! panics when asked to, and an option that has it do so would have to be shipped.
 
 use std::{
     env,
+    path::Path,
     process::ExitCode,
     sync::{
         Arc,
@@ -50,7 +52,9 @@ fn main() -> ExitCode {
     };
     let mut screen = Screen::open(drawing).expect("a terminal");
     if !panics {
-        while !key.load(Ordering::Relaxed) {
+        let file = env::args().nth(2);
+        let is_there = || file.as_ref().is_some_and(|file| Path::new(file).exists());
+        while !key.load(Ordering::Relaxed) && !is_there() {
             thread::yield_now();
         }
         panic!("made to panic while collecting");

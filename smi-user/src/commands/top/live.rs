@@ -1,25 +1,27 @@
 //! The view of this machine.
 
-use std::{io, io::IsTerminal as _, sync::Arc, time::Duration};
+use std::{fmt::Write as _, io, io::IsTerminal as _, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
-use jiff::tz::TimeZone;
+use anyhow::{Context as _, Result, anyhow, bail};
+use jiff::{Timestamp, tz::TimeZone};
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
 
-use super::{Shared, View, keys::Command, notes::Notes, screen::Screen, theme};
+use super::{
+    Shared, View,
+    keys::Command,
+    notes::Notes,
+    screen::Screen,
+    signals::{Ends, JobControl},
+    theme,
+};
 use crate::{
     cli::TopArgs,
-    commands::{
-        signals::Signals,
-        watch::{FETCH, Prepared, Watch},
-    },
-    kernel::{hostname, release},
+    commands::watch::{FETCH, Prepared, Watch},
+    kernel::{hostname, release, terminal::Writer},
     model::{DetectorInfo, Snapshot},
-    output::{Ended, Output},
     report::{
         Report as _, Text,
         tui::{Direction, Subject, step},
@@ -30,35 +32,10 @@ use crate::{
 /// How long the last summary may take to be written.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// The signals by which a shell stops and continues a command.
-pub(super) struct JobControl {
-    stop: Signal,
-    go_on: Signal,
-}
-
-impl JobControl {
-    /// Catches them from now on.
-    pub(super) fn new() -> Result<Self> {
-        let new = |number| signal(SignalKind::from_raw(number)).context("cannot handle signals");
-        Ok(Self {
-            stop: new(libc::SIGTSTP)?,
-            go_on: new(libc::SIGCONT)?,
-        })
-    }
-
-    /// Waits for one and passes it on to `screen`.
-    pub(super) async fn next(&mut self) -> fn(&Screen) {
-        tokio::select! {
-            _ = self.stop.recv() => Screen::suspend,
-            _ = self.go_on.recv() => Screen::again,
-        }
-    }
-}
-
 /// Watches and shows until the user has enough.
 pub(super) async fn run(args: &TopArgs, notes: &Notes) -> Result<()> {
     let prepared = Prepared::new(&args.detection)?;
-    let mut signals = Signals::new()?;
+    let mut signals = Ends::new()?;
     let mut jobs = JobControl::new()?;
     let ready = prepared.begin(&args.detection)?;
     let subject = Subject {
@@ -76,6 +53,8 @@ pub(super) async fn run(args: &TopArgs, notes: &Notes) -> Result<()> {
         commands,
         drawn: None,
     })?;
+    // The threshold is all that is still changed.
+    watch.give_up_privileges(&args.detection, false);
     let mut summary = Summary::new();
     let lowest_ns = lowest_threshold(watch.info());
 
@@ -93,7 +72,8 @@ pub(super) async fn run(args: &TopArgs, notes: &Notes) -> Result<()> {
             pass_on = jobs.next() => pass_on(&screen),
             Some(command) = asked.recv() => {
                 if let Command::Threshold(direction) = command {
-                    change_threshold(&mut watch, &shared, lowest_ns, direction);
+                    let change = change_threshold(&mut watch, &shared, lowest_ns, direction);
+                    summary.thresholds.extend(change);
                 }
             }
             _ = ticks.tick() => {
@@ -109,23 +89,40 @@ pub(super) async fn run(args: &TopArgs, notes: &Notes) -> Result<()> {
         }
     };
     screen.close().await;
-    let (snapshot, stopped) = watch.finish()?;
-    if !args.quiet {
-        tokio::select! {
-            printed = summary.print(&snapshot) => printed?,
-            () = signals.next() => bail!("interrupted while the terminal did not take the summary"),
-            () = sleep(LAST_WORDS) => bail!("the terminal did not take the summary"),
+    let mut failures: Vec<anyhow::Error> = failure.into_iter().collect();
+    match watch.finish() {
+        Err(error) => failures.push(error),
+        Ok((snapshot, stopped)) => {
+            failures.extend(stopped.err());
+            if !args.quiet {
+                failures.extend(summary.print(&snapshot, &mut signals).await.err());
+            }
         }
     }
-    match failure {
-        Some(error) => Err(error),
-        None => stopped,
-    }
+    all(failures)
+}
+
+/// All that failed, in one: none hides another.
+fn all(failures: Vec<anyhow::Error>) -> Result<()> {
+    let mut failures = failures.into_iter();
+    let Some(first) = failures.next() else {
+        return Ok(());
+    };
+    Err(failures.fold(first, |all, next| anyhow!("{all:#}; and {next:#}")))
+}
+
+/// A change of the threshold: when, and from what to what, in ns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Change {
+    time: Timestamp,
+    from_ns: u64,
+    to_ns: u64,
 }
 
 /// What the end says of the whole.
 struct Summary {
     text: Text,
+    thresholds: Vec<Change>,
 }
 
 impl Summary {
@@ -133,6 +130,7 @@ impl Summary {
         let colour = theme().colour && io::stdout().is_terminal();
         Self {
             text: Text::new(false, colour, None, TimeZone::system()),
+            thresholds: Vec::new(),
         }
     }
 
@@ -142,13 +140,53 @@ impl Summary {
         shared.lock().snapshot(snapshot);
     }
 
-    /// Prints it, unless the reader is gone.
-    async fn print(mut self, last: &Snapshot) -> Result<()> {
-        let output = Output::open(None)?;
-        match output.finish(self.text.end(last)).await? {
-            Ended::Written | Ended::ReaderGone => Ok(()),
+    /// Prints it, unless the terminal is gone.
+    async fn print(mut self, last: &Snapshot, signals: &mut Ends) -> Result<()> {
+        let mut text = self.text.end(last).to_vec();
+        text.extend(thresholds(&self.thresholds, &self.text.zone).into_bytes());
+        let output = Writer::open().context("cannot open the terminal")?;
+        let began = Instant::now();
+        let mut written = 0;
+        while written < text.len() {
+            match output.write(&text[written..]) {
+                Ok(taken) => written += taken,
+                // Nobody misses the rest.
+                Err(_) => break,
+            }
+            if began.elapsed() > LAST_WORDS {
+                bail!("the terminal did not take the summary");
+            }
+            tokio::select! {
+                biased;
+                () = signals.next() => bail!("interrupted while the terminal did not take the summary"),
+                () = sleep(Duration::from_millis(1)) => {}
+            }
         }
+        Ok(())
     }
+}
+
+/// Which thresholds were in force when, if it was more than one.
+fn thresholds(changes: &[Change], zone: &TimeZone) -> String {
+    let mut text = String::new();
+    let Some(first) = changes.first() else {
+        return text;
+    };
+    // Writing to a string cannot fail.
+    let _written = writeln!(
+        text,
+        "\nThe threshold was changed: counts and durations above mix what reached each of these\n  {:>9} from the start on",
+        show_ns(first.from_ns as f64)
+    );
+    for change in changes {
+        let _written = writeln!(
+            text,
+            "  {:>9} from {} on",
+            show_ns(change.to_ns as f64),
+            change.time.to_zoned(zone.clone()).strftime("%F %T%.3f")
+        );
+    }
+    text
 }
 
 /// The lowest threshold that makes sense, of a detector that was just started: below one step of its loop each reading
@@ -162,25 +200,38 @@ fn lowest_threshold(started: &DetectorInfo) -> u64 {
     }
 }
 
-fn change_threshold(watch: &mut Watch, shared: &Shared, lowest_ns: u64, direction: Direction) {
+fn change_threshold(
+    watch: &mut Watch,
+    shared: &Shared,
+    lowest_ns: u64,
+    direction: Direction,
+) -> Option<Change> {
     let info = watch.info().clone();
-    match next_threshold(&info, lowest_ns, direction) {
-        Err(refusal) => shared.lock().tell(refusal),
-        Ok(threshold_ns) => match watch.set_threshold_ns(threshold_ns) {
-            Ok(()) => {
-                let mut state = shared.lock();
-                state.set_threshold_ns(threshold_ns);
-                if threshold_ns < info.noise_floor_ns {
-                    state.tell(format!(
-                        "threshold {}, below the noise floor of {}: many of the gaps counted will be none",
-                        show_ns(threshold_ns as f64),
-                        show_ns(info.noise_floor_ns as f64)
-                    ));
-                }
-            }
-            Err(error) => log::warn!("the threshold stays as it is: {error:#}"),
-        },
+    let threshold_ns = match next_threshold(&info, lowest_ns, direction) {
+        Ok(threshold_ns) => threshold_ns,
+        Err(refusal) => {
+            shared.lock().tell(refusal);
+            return None;
+        }
+    };
+    if let Err(error) = watch.set_threshold_ns(threshold_ns) {
+        log::warn!("the threshold stays as it is: {error:#}");
+        return None;
     }
+    let mut state = shared.lock();
+    state.set_threshold_ns(threshold_ns);
+    if threshold_ns < info.noise_floor_ns {
+        state.tell(format!(
+            "threshold {}, below the noise floor of {}: many of the gaps counted will be none",
+            show_ns(threshold_ns as f64),
+            show_ns(info.noise_floor_ns as f64)
+        ));
+    }
+    Some(Change {
+        time: Timestamp::now(),
+        from_ns: info.threshold_ns,
+        to_ns: threshold_ns,
+    })
 }
 
 /// The threshold one step on, or why there is none.
@@ -244,5 +295,41 @@ mod tests {
         assert_eq!(down(20_000), Ok(13_000));
         let refused = down(13_000).expect_err("below what it was started with");
         assert!(refused.contains("hwlat detector was started"), "{refused}");
+    }
+    #[test]
+    fn the_end_says_which_thresholds_were_in_force_when() {
+        let time = |second| Timestamp::new(second, 0).expect("a time");
+        let change = |second, from_ns, to_ns| Change {
+            time: time(second),
+            from_ns,
+            to_ns,
+        };
+        assert_eq!(thresholds(&[], &TimeZone::UTC), "");
+        let changes = [change(60, 10_000, 20_000), change(61, 20_000, 50_000)];
+        let told = thresholds(&changes, &TimeZone::UTC);
+        for part in [
+            "mix what reached each",
+            "10.0 us from the start on",
+            "20.0 us from 1970-01-01 00:01:00.000 on",
+            "50.0 us from 1970-01-01 00:01:01.000 on",
+        ] {
+            assert!(told.contains(part), "no \"{part}\" in {told}");
+        }
+    }
+
+    #[test]
+    fn no_failure_hides_another() {
+        all(Vec::new()).expect("none");
+        let failures = [
+            "the detector ended",
+            "a setting is not put back",
+            "no summary",
+        ];
+        let failures = failures.map(|told| anyhow!(told).context("top")).into();
+        let told = format!("{:#}", all(failures).expect_err("three"));
+        assert_eq!(
+            told,
+            "top: the detector ended; and top: a setting is not put back; and top: no summary"
+        );
     }
 }

@@ -10,6 +10,7 @@ mod notes;
 mod player;
 mod replay;
 pub mod screen;
+mod signals;
 
 use std::{
     io::{self, IsTerminal as _},

@@ -12,13 +12,12 @@ use tokio::{
 use super::{
     Shared, View,
     keys::Command,
-    live::JobControl,
     notes::Notes,
     player::{Next, Player},
     screen::Screen,
+    signals::{Ends, JobControl},
 };
 use crate::{
-    commands::signals::Signals,
     model::Snapshot,
     report::tui::{Direction, Replay, Subject},
 };
@@ -39,7 +38,7 @@ pub(super) async fn run(file: &Path, notes: &Notes) -> Result<()> {
         ..Subject::default()
     });
     let mut playing = Playing::open(file, shared.clone())?;
-    let mut signals = Signals::new()?;
+    let mut signals = Ends::new()?;
     let mut jobs = JobControl::new()?;
     let (commands, mut asked) = mpsc::unbounded_channel();
     let mut screen = Screen::open(View {
@@ -109,13 +108,16 @@ impl Playing {
     /// Reads on to the next snapshot, if there is one.
     fn look_ahead(&mut self) -> Result<()> {
         while self.ahead.is_none() {
-            match self.player.next()? {
+            let next = self.player.next();
+            for remark in self.player.remarks() {
+                log::warn!("{remark}");
+            }
+            match next? {
                 Next::Snapshot(snapshot) => self.ahead = Some(snapshot),
                 Next::Header(header) => self
                     .shared
                     .lock()
                     .set_machine(header.machine.hostname, header.machine.kernel),
-                Next::Torn(told) => log::warn!("{told}"),
                 Next::End => break,
             }
         }
@@ -133,8 +135,13 @@ impl Playing {
         let Some(snapshot) = self.ahead.take() else {
             return Ok(false);
         };
-        self.shared.lock().snapshot(Arc::clone(&snapshot));
+        let carried = {
+            let mut state = self.shared.lock();
+            state.snapshot(Arc::clone(&snapshot));
+            state.carried()
+        };
         self.newest = Some(snapshot);
+        self.player.carry(carried);
         self.look_ahead()?;
         Ok(true)
     }
@@ -216,10 +223,10 @@ impl Playing {
     fn seek(&mut self, target: u64) -> Result<()> {
         let target = target.max(1);
         if target < self.position() {
-            self.player.rewind(target)?;
+            let carried = self.player.rewind(target)?;
             self.ahead = None;
             self.newest = None;
-            self.shared.lock().rewind();
+            self.shared.lock().rewind(carried);
         }
         if target != self.position() {
             self.target = Some(target);

@@ -1,14 +1,13 @@
-//! The terminal, from taking hold of it to giving it back: at the end, on every signal that can be caught, and on panic.
+//! The terminal, from taking hold of it to giving it back: at the end, on the signals that end a program, and on panic.
 //!
-//! A thread of its own draws and reads keys. Only it waits for the terminal.
+//! A thread of its own draws and reads keys. Only it waits for the terminal, and not within the kernel: a thread that
+//! waits in `write(2)` would keep every other from giving the terminal back.
 
 use std::{
-    fs::File,
     io::{self, BufWriter},
-    os::fd::AsFd as _,
     panic,
     sync::{
-        Arc, Once,
+        Arc, Mutex, Once, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, ThreadId},
@@ -25,19 +24,27 @@ use ratatui::{
         queue,
         terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
     },
+    layout::Rect,
 };
 use tokio::{sync::oneshot, time::timeout};
 
-use crate::kernel::terminal::{stop_this_process, write_at_once};
+use crate::kernel::terminal::{Writer, in_foreground, stop_this_process, wait_for_input};
 
 /// How often the thread looks whether something else than a key asks for a new picture.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How long the thread may take to give the terminal back before another thread does it.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the thread may take to give the terminal back before another thread does it: longer than it takes where the
+/// terminal takes nothing.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The terminal, opened once: what it takes to open it may be given up.
+static OUTPUT: OnceLock<Writer> = OnceLock::new();
 
 /// The terminal is in the screen's hands.
 static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// It is being given back.
+static GIVING: Mutex<()> = Mutex::new(());
 
 /// Some thread panicked: the screen gives the terminal back and does not take it again.
 static PANICKED: AtomicBool = AtomicBool::new(false);
@@ -73,6 +80,37 @@ struct Wanted {
     again: AtomicBool,
 }
 
+impl Wanted {
+    /// Whether the screen is to end.
+    fn end(&self) -> bool {
+        self.quit.load(Ordering::Relaxed) || PANICKED.load(Ordering::SeqCst)
+    }
+}
+
+/// What is drawn, on its way to the terminal. Where that takes nothing, what is left is thrown away once the terminal is
+/// wanted back: nobody will see it.
+struct Drawn {
+    output: &'static Writer,
+    wanted: Arc<Wanted>,
+}
+
+impl io::Write for Drawn {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut written = 0;
+        while written < bytes.len() {
+            written += self.output.write(&bytes[written..])?;
+            if self.wanted.end() || self.wanted.suspend.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A screen in use. Dropping it gives the terminal back.
 #[derive(Debug)]
 pub struct Screen {
@@ -95,12 +133,12 @@ impl Screen {
             ended: Some(ended),
         };
         take().context("cannot set up the terminal")?;
-        let output = io::stdout()
-            .as_fd()
-            .try_clone_to_owned()
-            .context("cannot duplicate standard output")?;
+        let drawn = Drawn {
+            output: output()?,
+            wanted: Arc::clone(&wanted),
+        };
         // A buffer, so that a frame is one write.
-        let output = BufWriter::with_capacity(1 << 16, File::from(output));
+        let output = BufWriter::with_capacity(1 << 16, drawn);
         let terminal = Terminal::new(CrosstermBackend::new(output))
             .context("cannot learn the terminal's size")?;
         let (ready, started) = std::sync::mpsc::sync_channel::<()>(1);
@@ -170,60 +208,91 @@ fn show<W: io::Write>(
     mut content: impl Content,
     wanted: &Wanted,
 ) -> io::Result<()> {
-    while !wanted.quit.load(Ordering::Relaxed) && !PANICKED.load(Ordering::Relaxed) {
+    let mut redraw = false;
+    while !wanted.end() {
         if wanted.suspend.swap(false, Ordering::Relaxed) {
-            suspend(&mut terminal)?;
+            give_back();
+            stop_this_process();
+            wanted.again.store(true, Ordering::Relaxed);
+        }
+        if !in_foreground() {
+            // Continued without the terminal, as by `bg` or `kill %1`: touching it would stop this process again.
+            wanted.again.store(true, Ordering::Relaxed);
+            thread::sleep(LOOK);
+            continue;
         }
         if wanted.again.swap(false, Ordering::Relaxed) {
             give_back();
             take()?;
-            terminal.clear()?;
+            // Not `clear`, which asks the terminal where its cursor is: not every one answers.
+            let size = terminal.size()?;
+            terminal.resize(Rect::from(size))?;
+            redraw = true;
         }
-        if content.changed() {
+        if content.changed() || redraw {
+            redraw = false;
             terminal.draw(|frame| content.draw(frame))?;
         }
-        if !event::poll(LOOK)? {
-            continue;
-        }
-        // All that wait, so that one frame answers them.
+        let is_input = wait_for_input(LOOK)?;
+        let mut is_event = false;
+        // All that wait, so that one frame answers them. Not waited for there: of a terminal that hangs up, the library
+        // would read for ever.
         while event::poll(Duration::ZERO)? {
+            is_event = true;
             match content.event(&event::read()?) {
                 Flow::Go => {}
                 Flow::Quit => return Ok(()),
-                Flow::Suspend => suspend(&mut terminal)?,
+                Flow::Suspend => {
+                    wanted.suspend.store(true, Ordering::Relaxed);
+                    break;
+                }
             }
+        }
+        if is_input && !is_event {
+            // The beginning of something.
+            thread::sleep(LOOK);
         }
     }
     Ok(())
 }
 
-fn suspend<W: io::Write>(terminal: &mut Terminal<CrosstermBackend<W>>) -> io::Result<()> {
-    give_back();
-    stop_this_process();
-    take()?;
-    terminal.clear()
+/// The terminal.
+fn output() -> io::Result<&'static Writer> {
+    if let Some(output) = OUTPUT.get() {
+        return Ok(output);
+    }
+    let opened = Writer::open()?;
+    Ok(OUTPUT.get_or_init(|| opened))
 }
 
 /// Takes hold of the terminal.
 fn take() -> io::Result<()> {
+    let output = output()?;
     enable_raw_mode()?;
     TAKEN.store(true, Ordering::SeqCst);
     let mut codes = Vec::new();
     queue!(codes, EnterAlternateScreen, cursor::Hide)?;
-    write_at_once(&codes)
+    output.write_at_once(&codes)
 }
 
 /// Gives the terminal back as it was found; nothing when it is not taken. Nobody could be told of a failure: the
 /// terminal is gone then.
 fn give_back() {
+    // Who comes second waits until it is done: the program may end then.
+    let _one = GIVING.lock().unwrap_or_else(PoisonError::into_inner);
     if !TAKEN.swap(false, Ordering::SeqCst) {
         return;
     }
     let mut codes = Vec::new();
-    if queue!(codes, LeaveAlternateScreen, cursor::Show).is_ok() {
-        let _gone = write_at_once(&codes);
+    if let Ok(output) = output()
+        && queue!(codes, LeaveAlternateScreen, cursor::Show).is_ok()
+    {
+        let _gone = output.write_at_once(&codes);
     }
-    let _gone = disable_raw_mode();
+    // Where others have it, it is set up as they want it.
+    if in_foreground() {
+        let _gone = disable_raw_mode();
+    }
 }
 
 /// Has every panic, of whatever thread, give the terminal back before it is told.

@@ -86,8 +86,10 @@ fn verdict(summary: &Summary, place: &Place) -> Markup {
                                 None => "no time: there was none",
                             }
                             ", the hardlimit is " (ns(&here.at("hardlimit_ns"), verdict.hardlimit_ns)) "."
-                            @if verdict.exceeded {
-                                " Single gaps above it: " (count(&here.at("over"), verdict.over)) "."
+                            @if verdict.exceeded && is_partial(summary) {
+                                " Of the gaps above it, " (count(&here.at("over"), verdict.over)) " were recorded one by one."
+                            } @else if verdict.exceeded {
+                                " Gaps above it: " (count(&here.at("over"), verdict.over)) "."
                             }
                             @if let Some(worst) = &verdict.worst {
                                 @let worst_at = here.at("worst");

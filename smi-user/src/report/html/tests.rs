@@ -255,6 +255,24 @@ fn a_single_gap_is_drawn_and_told() {
     ));
     // All percentiles of one gap are one.
     assert!(page.contains("p50 = p90 = p99 = p99.9 = max 123 us"));
+    assert!(page.contains(" Gaps above it: "));
+}
+
+#[test]
+fn where_gaps_were_not_recorded_singly_their_number_above_the_limit_is_not_said_to_be_known() {
+    let mut summary = summary();
+    add(&mut summary, 42, 123_456, Cause::of_bits(1));
+    summary.gaps.clear();
+    summary.verdict = Some(Verdict {
+        hardlimit_ns: 100_000,
+        max_ns: Some(123_456),
+        exceeded: true,
+        over: 0,
+        worst: None,
+    });
+    let page = page(&summary);
+    assert!(page.contains("Of the gaps above it, ") && page.contains(" were recorded one by one."));
+    assert!(!page.contains(" Gaps above it: "));
 }
 
 #[test]

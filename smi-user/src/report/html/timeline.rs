@@ -20,8 +20,8 @@ use crate::{
 /// Marks that say what they are when they are pointed at: the longest gaps.
 const TOLD: usize = 250;
 
-/// Pieces of time that are told apart in a wide chart: about one for each pixel.
-const COLUMNS: usize = 900;
+/// Pieces of time that are told apart in a narrow chart: about one for each pixel. A wide one has room for every slot.
+const NARROW: usize = 300;
 
 /// Rows of the table at the most.
 const ROWS: usize = 48;
@@ -164,7 +164,8 @@ pub(super) fn longest(gaps: &[Gap], most: usize) -> Vec<&Gap> {
 
 /// Where nothing was sampled.
 pub(super) fn unwatched(summary: &Summary, frame: &Frame, clock: &Clock) -> Markup {
-    let columns = columns(&summary.timeline, COLUMNS);
+    // Slots by themselves: taken together with others, one without exposure would not be seen.
+    let columns = columns(&summary.timeline, usize::MAX);
     let is_dark = |column: &Column| column.counts.exposure_ns == 0;
     let mut path = String::new();
     for columns in columns.chunk_by(|a, b| is_dark(a) == is_dark(b)) {
@@ -194,9 +195,9 @@ pub(super) fn unwatched(summary: &Summary, frame: &Frame, clock: &Clock) -> Mark
 /// The area below the longest gap of each slot.
 fn envelope(summary: &Summary, frame: &Frame, clock: &Clock, scale: &Log) -> String {
     let most = if frame.is_narrow() {
-        COLUMNS / 3
+        NARROW
     } else {
-        COLUMNS
+        usize::MAX
     };
     let mut path = format!("M{} {}", short(frame.left()), short(frame.bottom()));
     for column in columns(&summary.timeline, most) {

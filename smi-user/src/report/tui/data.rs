@@ -7,7 +7,10 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::model::{Cause, CauseStats, CpuSnapshot, Gap, Interval, Snapshot};
+use crate::{
+    kernel::cpus::CpuList,
+    model::{Cause, CauseStats, CpuSnapshot, Gap, Interval, Snapshot},
+};
 
 /// Intervals kept for the trend: more than any terminal has columns.
 const HISTORY: usize = 600;
@@ -39,6 +42,25 @@ pub(super) struct Change {
     pub(super) from_ns: u64,
 }
 
+/// What is known of the time before a snapshot; needed again where it comes again without those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// The first change of the threshold since the run began.
+    pub(super) change: Option<Change>,
+    /// Intervals that were not seen.
+    missed: u64,
+}
+
+#[cfg(test)]
+impl Carried {
+    pub(crate) fn missing(missed: u64) -> Self {
+        Self {
+            missed,
+            ..Self::default()
+        }
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Data {
@@ -53,9 +75,29 @@ pub(super) struct Data {
     pub(super) change: Option<Change>,
     /// Intervals between the first snapshot seen and the newest that were not seen.
     pub(super) missed: u64,
+    /// The first change since the run began.
+    first_change: Option<Change>,
+    /// Of the first snapshot to come.
+    carried: Option<Carried>,
 }
 
 impl Data {
+    /// Before a snapshot after which that was known.
+    pub(super) fn from(carried: Option<Carried>) -> Self {
+        Self {
+            carried,
+            ..Self::default()
+        }
+    }
+
+    /// What is known of the time before the newest snapshot.
+    pub(super) fn carried(&self) -> Carried {
+        Carried {
+            change: self.first_change,
+            missed: self.missed,
+        }
+    }
+
     /// Takes a snapshot; true when it does not go on from the one before it, because another run began.
     pub(super) fn take(&mut self, snapshot: Arc<Snapshot>) -> bool {
         let begins_anew = self.newest.as_ref().is_some_and(|newest| {
@@ -64,14 +106,21 @@ impl Data {
         if begins_anew {
             *self = Self::default();
         }
+        if let Some(carried) = self.carried.take() {
+            self.change = carried.change;
+            self.first_change = carried.change;
+            self.missed = carried.missed;
+        }
         let mut changed = false;
         if let Some(newest) = &self.newest {
             self.missed += snapshot.interval - newest.interval - 1;
             let from_ns = newest.detector.threshold_ns;
             changed = from_ns != snapshot.detector.threshold_ns;
-            if changed && self.change.is_none() {
+            if changed {
                 let time = snapshot.time;
-                self.change = Some(Change { time, from_ns });
+                let change = Some(Change { time, from_ns });
+                self.change = self.change.or(change);
+                self.first_change = self.first_change.or(change);
             }
         }
         for cpu in &snapshot.cpus {
@@ -211,9 +260,21 @@ impl Data {
             .filter(move |cpu| only.is_none_or(|only| only == cpu.cpu))
     }
 
-    /// The watched CPUs, ascending.
+    /// All CPUs that were watched in the run, ascending.
     pub(super) fn all(&self) -> &[CpuSnapshot] {
         self.newest.as_deref().map_or(&[], |newest| &newest.cpus)
+    }
+
+    /// Those that still are: where a configuration was read again, others may only keep what they counted.
+    pub(super) fn watched(&self) -> Vec<&CpuSnapshot> {
+        let named = self.newest.as_deref().map(|newest| &newest.detector.cpus);
+        let watched: Option<CpuList> = named.and_then(|named| named.parse().ok());
+        let is_watched = |cpu: &&CpuSnapshot| {
+            watched
+                .as_ref()
+                .is_none_or(|watched| watched.contains(cpu.cpu))
+        };
+        self.all().iter().filter(is_watched).collect()
     }
 
     /// Time since the start or the reset, in ns.

@@ -47,7 +47,7 @@ pub fn draw(frame: &mut Frame<'_>, state: &mut State) {
 
 fn panels(frame: &mut Frame<'_>, body: Rect, state: &mut State) {
     // A title, the headings, and a row for each CPU.
-    let wanted = u16::try_from(state.shown().all().len())
+    let wanted = u16::try_from(state.shown().watched().len())
         .unwrap_or(u16::MAX)
         .saturating_add(2);
     let table_height = wanted.min((body.height * 2 / 5).max(4));

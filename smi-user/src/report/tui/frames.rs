@@ -303,6 +303,8 @@ fn messages_are_shown_until_read_and_bounded() {
     }
     assert!(text(&mut state).contains("! message 149 (m: all 100)"));
     state.act(Action::Popup(Popup::Messages));
+    assert!(text(&mut state).contains("message 149"));
+    state.act(Action::First);
     let shown = text(&mut state);
     assert!(shown.contains("(50 older ones are not kept)"), "{shown}");
     state.act(Action::Close);
@@ -324,4 +326,87 @@ fn a_recording_says_where_it_is() {
     replay.total = Some(3);
     state.set_replay(replay);
     assert!(text(&mut state).contains("snapshot 3 of 3, at the end"));
+}
+
+#[test]
+fn cpus_that_a_reload_left_out_count_in_totals_only() {
+    let mut machine = Machine::new(2);
+    let mut state = state();
+    state.snapshot(machine.interval(&[(0, 12_000, 0), (1, 300_000, SMI)]));
+    machine.snapshot.detector.cpus = "0".to_owned();
+    for _ in 0..9 {
+        let exposure_ns = machine.snapshot.cpus[1].exposure_ns;
+        machine.snapshot.cpus[1].exposure_ns = exposure_ns - 5_000_000;
+        state.snapshot(machine.interval(&[]));
+    }
+    let cpus: Vec<u32> = state.rows().iter().map(|row| row.cpu).collect();
+    assert_eq!(cpus, [0]);
+    let shown = frame(&mut state, 140, 24).join("\n");
+    for told in [
+        "1 CPU by max",
+        "2 gaps, ",
+        "1 CPU no longer watched",
+        // 10 times 5 ms of 10 s, and of the other CPU 5 ms more.
+        "exposure 55.0 ms (0.50 %)",
+    ] {
+        assert!(shown.contains(told), "no \"{told}\" in\n{shown}");
+    }
+}
+
+#[test]
+fn going_back_keeps_what_was_known_and_tells_nothing_twice() {
+    let (mut machine, mut state) = watched();
+    machine.snapshot.detector.threshold_ns = 20_000;
+    state.snapshot(machine.interval(&[]));
+    let _missing = machine.interval(&[]);
+    let last = machine.interval(&[]);
+    state.snapshot(last.clone());
+    // A reset hides the change only as long as it is in force.
+    state.act(Action::Reset);
+    let known = state.carried();
+    state.rewind(Some(known));
+    state.snapshot(last);
+    let shown = frame(&mut state, 140, 24).join("\n");
+    for told in ["(10.0 us until 16:00:04: mixed)", "1 interval missing"] {
+        assert!(shown.contains(told), "no \"{told}\" in\n{shown}");
+    }
+
+    let mut other = Machine::new(2);
+    let first = other.interval(&[]);
+    for _ in 0..2 {
+        state.snapshot(first.clone());
+        state.rewind(None);
+        state.snapshot(machine.interval(&[]));
+    }
+    assert_eq!(state.messages.len(), 1, "{:?}", state.messages);
+}
+
+#[test]
+fn popups_go_by_pages_end_at_their_end_and_messages_begin_there() {
+    let (_, mut state) = watched();
+    for n in 0..60 {
+        state.message(format!("message {n}."));
+    }
+    state.act(Action::Popup(Popup::Messages));
+    let shown = text(&mut state);
+    assert!(shown.contains("message 59."), "{shown}");
+    state.act(Action::Page(-1));
+    let page = text(&mut state);
+    assert!(
+        !page.contains("message 59.") && page.contains("message 30."),
+        "{page}"
+    );
+    state.act(Action::First);
+    assert!(text(&mut state).contains("message 0."));
+    // However often: one step back is one line.
+    for _ in 0..100 {
+        state.act(Action::Page(1));
+        assert!(text(&mut state).contains("message"));
+    }
+    state.act(Action::Cursor(-1));
+    let shown = text(&mut state);
+    assert!(
+        shown.contains("message 58.") && !shown.contains("message 59."),
+        "{shown}"
+    );
 }

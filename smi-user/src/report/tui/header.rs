@@ -27,8 +27,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State) {
     let data = state.shown();
     let width = usize::from(area.width);
     let mut lines = vec![title(state, width)];
-    if let Some(newest) = &data.newest {
-        lines.push(totals(data, newest, width));
+    if data.newest.is_some() {
+        lines.push(totals(data, width));
         lines.push(standing(state, width));
     }
     frame.render_widget(Paragraph::new(lines), area);
@@ -97,7 +97,7 @@ fn title(state: &State, width: usize) -> Line<'static> {
     both(left, &right, width)
 }
 
-fn totals(data: &Data, newest: &Snapshot, width: usize) -> Line<'static> {
+fn totals(data: &Data, width: usize) -> Line<'static> {
     let total = data.total(None);
     let elapsed_ns = data.elapsed_ns();
     let longest = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), |ns| show_ns(ns as f64));
@@ -113,9 +113,14 @@ fn totals(data: &Data, newest: &Snapshot, width: usize) -> Line<'static> {
             ns => format!(", {}", show_ns(ns as f64)),
         },
     ))];
-    // Of the time of all watched CPUs together.
-    let share = total.exposure_ns as f64 * 100.0
-        / (elapsed_ns.max(1) as f64 * newest.cpus.len().max(1) as f64);
+    // Of the time of all CPUs together that are still watched.
+    let watched = data.watched();
+    let exposure_ns: u64 = watched
+        .iter()
+        .map(|cpu| data.since_reset(cpu).exposure_ns)
+        .sum();
+    let share =
+        exposure_ns as f64 * 100.0 / (elapsed_ns.max(1) as f64 * watched.len().max(1) as f64);
     let since = if data.baseline.is_some() {
         "since reset"
     } else {
@@ -163,6 +168,10 @@ fn standing(state: &State, width: usize) -> Line<'static> {
             Some(smis) => format!("SMIs counted: {}", count(smis)),
         },
     );
+    let left_out = (data.all().len() - data.watched().len()) as u64;
+    if left_out > 0 {
+        right.push(format!("{} no longer watched", of(left_out, "CPU")));
+    }
     if data.missed > 0 {
         right.push(format!("{} missing", of(data.missed, "interval")));
     }

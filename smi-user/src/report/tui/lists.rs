@@ -149,7 +149,7 @@ SMIs          by the CPU's own counter; do not add CPUs up
 T, R          threshold changed, counting began (in trend)";
 
 /// The keys, the columns, and what is done to the machine.
-pub(super) fn help(frame: &mut Frame<'_>, body: Rect, state: &State) {
+pub(super) fn help(frame: &mut Frame<'_>, body: Rect, state: &mut State) {
     let own = if state.replay.is_some() {
         HELP_REPLAY
     } else {
@@ -169,7 +169,7 @@ pub(super) fn help(frame: &mut Frame<'_>, body: Rect, state: &State) {
 }
 
 /// All messages, the newest last.
-pub(super) fn messages(frame: &mut Frame<'_>, body: Rect, state: &State) {
+pub(super) fn messages(frame: &mut Frame<'_>, body: Rect, state: &mut State) {
     let mut lines: Vec<String> = Vec::new();
     if state.messages_dropped > 0 {
         lines.push(format!(
@@ -190,16 +190,16 @@ pub(super) fn messages(frame: &mut Frame<'_>, body: Rect, state: &State) {
     );
 }
 
-fn popup(frame: &mut Frame<'_>, body: Rect, state: &State, title: &str, text: String) {
+fn popup(frame: &mut Frame<'_>, body: Rect, state: &mut State, title: &str, text: String) {
     let width = body.width.min(100);
     let room = usize::from(width - 2);
-    // At least: words that do not fit at a line's end take more, and are reached by scrolling.
-    let lines: usize = text
+    // With a line to spare: words that do not fit at a line's end take more.
+    let guess: usize = text
         .lines()
         .map(|line| line.chars().count().div_ceil(room).max(1))
         .sum();
-    let lines = u16::try_from(lines).unwrap_or(u16::MAX);
-    let height = lines.saturating_add(3).min(body.height);
+    let guess = u16::try_from(guess).unwrap_or(u16::MAX);
+    let height = guess.saturating_add(3).min(body.height);
     let area = Rect {
         x: body.x + (body.width - width) / 2,
         y: body.y + (body.height - height) / 2,
@@ -209,10 +209,11 @@ fn popup(frame: &mut Frame<'_>, body: Rect, state: &State, title: &str, text: St
     let block = Block::bordered()
         .border_set(state.theme.borders())
         .title(Span::styled(format!(" {title} "), Theme::heading()));
-    let paragraph = Paragraph::new(text)
-        .wrap(Wrap { trim: false })
-        .scroll((state.scroll.min(lines.saturating_sub(1)), 0))
-        .block(block);
+    let paragraph = Paragraph::new(text).wrap(Wrap { trim: false }).block(block);
+    // With those of the frame.
+    let lines = u16::try_from(paragraph.line_count(width - 2)).unwrap_or(u16::MAX);
+    state.scroll = state.scroll.min(lines.saturating_sub(height));
+    state.popup_page = height.saturating_sub(2);
     frame.render_widget(Clear, area);
-    frame.render_widget(paragraph, area);
+    frame.render_widget(paragraph.scroll((state.scroll, 0)), area);
 }

@@ -17,6 +17,7 @@ mod frames;
 #[cfg(test)]
 pub(crate) mod machine;
 
+pub use data::Carried;
 pub use draw::draw;
 pub use replay::Replay;
 pub use rows::Column;

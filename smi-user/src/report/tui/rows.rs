@@ -149,8 +149,8 @@ impl Row {
 /// The rows by `column`; those that are alike by CPU.
 pub(super) fn rows(data: &Data, column: Column, descending: bool) -> Vec<Row> {
     let mut rows: Vec<Row> = data
-        .all()
-        .iter()
+        .watched()
+        .into_iter()
         .map(|cpu| {
             let since = data.since_reset(cpu);
             Row {

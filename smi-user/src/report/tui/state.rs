@@ -1,12 +1,15 @@
 //! All that a frame shows, and what keys make of it.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
-use jiff::tz::TimeZone;
+use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
     Replay, Theme,
-    data::Data,
+    data::{Carried, Data},
     rows::{Column, Row, rows},
 };
 use crate::{model::Snapshot, units::show_ns};
@@ -100,11 +103,15 @@ pub struct State {
     pub(super) popup: Option<Popup>,
     /// Lines of the popup that went by.
     pub(super) scroll: u16,
+    /// Lines of it that are shown, as last drawn.
+    pub(super) popup_page: u16,
     /// What came of the last key, until the next.
     pub(super) notice: Option<String>,
     pub(super) messages: VecDeque<String>,
     pub(super) messages_dropped: u64,
     pub(super) messages_unread: bool,
+    /// The beginnings of runs that were told.
+    runs_told: BTreeSet<Timestamp>,
     /// Rows of the table, and its columns, as last drawn.
     pub(super) page: usize,
     pub(super) columns: Vec<Column>,
@@ -129,10 +136,12 @@ impl State {
             trend: Trend::Counts,
             popup: None,
             scroll: 0,
+            popup_page: 1,
             notice: None,
             messages: VecDeque::new(),
             messages_dropped: 0,
             messages_unread: false,
+            runs_told: BTreeSet::new(),
             page: 1,
             columns: Column::ALL.to_vec(),
             changes: 0,
@@ -148,20 +157,27 @@ impl State {
     pub fn snapshot(&mut self, snapshot: Arc<Snapshot>) {
         self.changes += 1;
         self.threshold_ns = None;
-        if self.data.take(snapshot) {
+        let time = snapshot.time;
+        if self.data.take(snapshot) && self.runs_told.insert(time) {
             self.message(
                 "another run of smilat begins here: totals count from its start".to_owned(),
             );
         }
     }
 
-    /// Forgets all snapshots, to be given others.
-    pub fn rewind(&mut self) {
+    /// What is known of the time before the newest snapshot, for [`Self::rewind`].
+    pub fn carried(&self) -> Carried {
+        self.data.carried()
+    }
+
+    /// Forgets all snapshots, to be given others. `carried`: what was known after the first of them; `None` where nothing
+    /// came before it.
+    pub fn rewind(&mut self, carried: Option<Carried>) {
         if self.data.baseline.is_some() {
             self.tell("going back undoes the reset: totals count from the start again".to_owned());
         }
         self.changes += 1;
-        self.data = Data::default();
+        self.data = Data::from(carried);
     }
 
     /// Where in the recording it is.
@@ -226,8 +242,7 @@ impl State {
     pub fn act(&mut self, action: Action) {
         self.changes += 1;
         self.notice = None;
-        if let (Some(_), Action::Cursor(by) | Action::Page(by)) = (self.popup, action) {
-            self.scroll = self.scroll.saturating_add_signed(by.clamp(-1, 1) as i16);
+        if self.popup.is_some() && self.scroll(action) {
             return;
         }
         match action {
@@ -265,13 +280,33 @@ impl State {
             }
             Action::Popup(popup) => {
                 self.popup = (self.popup != Some(popup)).then_some(popup);
-                self.scroll = 0;
+                self.scroll = match popup {
+                    Popup::Help => 0,
+                    // The newest are the last.
+                    Popup::Messages => u16::MAX,
+                };
                 if popup == Popup::Messages {
                     self.messages_unread = false;
                 }
             }
             Action::Close => self.popup = None,
         }
+    }
+
+    /// Has the popup go up or down, if that is what is asked for. How far it can go is known when it is drawn.
+    fn scroll(&mut self, action: Action) -> bool {
+        let by = match action {
+            Action::Cursor(by) => by,
+            Action::Page(by) => {
+                by.saturating_mul(usize::from(self.popup_page.max(1)).cast_signed())
+            }
+            Action::First => isize::MIN,
+            Action::Last => isize::MAX,
+            _ => return false,
+        };
+        let by = by.clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+        self.scroll = self.scroll.saturating_add_signed(by);
+        true
     }
 
     /// What is shown.
