@@ -73,7 +73,8 @@ fn host(update_snapshots: bool) -> Result<()> {
     let mut cargo = sh::cargo();
     cargo
         // One at a time: each test takes whole CPUs for itself.
-        .args(["test", "--package", "tests", "--", "--test-threads=1"])
+        .args(["test", "--package", "tests", "--no-fail-fast"])
+        .args(["--", "--test-threads=1"])
         .env("SMILAT", smilat)
         .env("SMILAT_TEST_BPF", ebpf::test_object())
         .env("SMILAT_PYTHON", python::for_tests()?);
