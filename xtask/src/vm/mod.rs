@@ -188,8 +188,9 @@ pub(crate) fn test(only: Option<&str>, kernel: Option<Kernel>, update: Update) -
                 any |= tally.is_pass();
             }
             Err(error) => {
-                println!("vm {name}: {error:#}");
-                failures.push(name);
+                let failure = format!("{name}: {error:#}");
+                println!("vm {failure}");
+                failures.push(failure);
             }
         }
     }
@@ -200,8 +201,8 @@ pub(crate) fn test(only: Option<&str>, kernel: Option<Kernel>, update: Update) -
     said.snapshots.write(update.snapshots)?;
     ensure!(
         failures.is_empty(),
-        "failed in virtual machines: {}",
-        failures.join(", ")
+        "failed in virtual machines:\n{}",
+        failures.join("\n")
     );
     ensure!(
         whole || !update.docs,
@@ -261,14 +262,13 @@ fn run(
             format!("it crashed or QEMU could not run: {status} {said}")
         }
     };
-    for silent in tally.silent() {
-        println!(
-            "vm {name}/{}: VERDICT FAILED {silent}: it never ended",
-            bench.set
-        );
-    }
+    let told: String = tally
+        .failures()
+        .iter()
+        .map(|failure| format!("\n    {failure}"))
+        .collect();
     bail!(
-        "{tally}: {why}; its console is in {}",
+        "{tally}: {why}; its console is in {}{told}",
         machine.console().display()
     )
 }

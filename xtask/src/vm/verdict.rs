@@ -10,7 +10,7 @@ use std::fmt;
 enum Line<'a> {
     Plan(Vec<&'a str>),
     Ok(&'a str),
-    Failed(&'a str),
+    Failed(&'a str, &'a str),
 }
 
 fn parse(line: &str) -> Option<Line<'_>> {
@@ -21,8 +21,8 @@ fn parse(line: &str) -> Option<Line<'_>> {
     if let Some(name) = verdict.strip_prefix("ok ") {
         return Some(Line::Ok(name));
     }
-    let (name, _) = verdict.strip_prefix("FAILED ")?.split_once(':')?;
-    Some(Line::Failed(name))
+    let (name, reason) = verdict.strip_prefix("FAILED ")?.split_once(':')?;
+    Some(Line::Failed(name, reason.trim()))
 }
 
 /// The tests of one machine, as far as its console told.
@@ -30,7 +30,8 @@ fn parse(line: &str) -> Option<Line<'_>> {
 pub(super) struct Tally {
     planned: Vec<String>,
     passed: Vec<String>,
-    failed: Vec<String>,
+    /// By name, with the reason.
+    failed: Vec<(String, String)>,
 }
 
 impl Tally {
@@ -41,19 +42,33 @@ impl Tally {
                 .planned
                 .extend(names.iter().map(|name| (*name).to_owned())),
             Some(Line::Ok(name)) => self.passed.push(name.to_owned()),
-            Some(Line::Failed(name)) => self.failed.push(name.to_owned()),
+            Some(Line::Failed(name, reason)) => {
+                self.failed.push((name.to_owned(), reason.to_owned()));
+            }
             None => return line.starts_with("    "),
         }
         !line.starts_with("PLAN ")
     }
 
     /// Planned and without a verdict.
-    pub(super) fn silent(&self) -> Vec<&str> {
+    fn silent(&self) -> impl Iterator<Item = &str> {
         self.planned
             .iter()
-            .filter(|name| !self.passed.contains(name) && !self.failed.contains(name))
+            .filter(|name| {
+                !self.passed.contains(name)
+                    && !self.failed.iter().any(|(failed, _)| failed == *name)
+            })
             .map(String::as_str)
-            .collect()
+    }
+
+    /// What failed and why, a line each.
+    pub(super) fn failures(&self) -> Vec<String> {
+        let told = self
+            .failed
+            .iter()
+            .map(|(name, reason)| format!("{name}: {reason}"));
+        let silent = self.silent().map(|name| format!("{name}: it never ended"));
+        told.chain(silent).collect()
     }
 
     /// Whether no test was to run.
@@ -63,13 +78,13 @@ impl Tally {
 
     /// Whether at least one test ran and none failed.
     pub(super) fn is_pass(&self) -> bool {
-        !self.passed.is_empty() && self.failed.is_empty() && self.silent().is_empty()
+        !self.passed.is_empty() && self.failures().is_empty()
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let failed = self.failed.len() + self.silent().len();
+        let failed = self.failures().len();
         write!(f, "{} passed, {failed} failed", self.passed.len())
     }
 }
@@ -94,7 +109,7 @@ mod tests {
 
         let cut = tally(&["PLAN a b c", "VERDICT ok a", "VERDICT FAILED b: 1: 2"]);
         assert!(!cut.is_pass());
-        assert_eq!(cut.silent(), ["c"]);
+        assert_eq!(cut.failures(), ["b: 1: 2", "c: it never ended"]);
         assert_eq!(cut.to_string(), "1 passed, 2 failed");
     }
 
