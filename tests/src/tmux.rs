@@ -89,6 +89,12 @@ impl Tmux {
         self.run(&["capture-pane", "-p"])
     }
 
+    /// What is on the screen, and what has left it at the top.
+    #[track_caller]
+    pub fn history(&self) -> String {
+        self.run(&["capture-pane", "-p", "-S", "-"])
+    }
+
     /// Whether a program has the screen to itself, and whether the cursor is shown.
     ///
     /// # Panics

@@ -62,9 +62,9 @@ impl Exports {
         }
     }
 
-    /// Waits, for a bounded time, until those who are to get the last snapshot have it.
-    pub(super) async fn finish(self) {
-        if let Some(push) = self.push {
+    /// Waits, for a bounded time, until those who are to get the last snapshot have it. Who asks goes on being answered.
+    pub(super) async fn finish(&mut self) {
+        if let Some(push) = self.push.take() {
             push.finish().await;
         }
     }

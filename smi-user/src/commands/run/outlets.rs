@@ -166,7 +166,7 @@ impl Outlets {
         interrupted: impl Future<Output = ()>,
     ) -> Result<Ended> {
         let Self {
-            exports,
+            mut exports,
             recorder,
             mut report,
             output,
