@@ -1,7 +1,6 @@
 //! The files of one recording, oldest first.
 
 use std::{
-    ffi::OsStr,
     fs::File,
     io::{self, Read},
     os::unix::fs::MetadataExt as _,
@@ -94,15 +93,10 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>, RecordingError> {
 /// What may lie beside the recording `path` and is not to be read: what another of its files holds too, and locks.
 pub fn beside(path: &Path) -> Vec<PathBuf> {
     let mut beside = vec![parts::unfinished(path)];
-    if let Some(name) = path.file_name().and_then(OsStr::to_str) {
-        // The second is how earlier versions called it.
-        for lock in [format!(".{name}.smilat-lock"), format!("{name}.lock")] {
-            let lock = path.with_file_name(lock);
-            // Nothing but a number is in it.
-            if lock.metadata().is_ok_and(|found| found.len() < 64) {
-                beside.push(lock);
-            }
-        }
+    let lock = parts::lock(path);
+    // Nothing but a number is in it.
+    if lock.metadata().is_ok_and(|found| found.len() < 64) {
+        beside.push(lock);
     }
     beside
 }
