@@ -136,7 +136,7 @@ fn key_figures(summary: &Summary, place: &Place) -> Markup {
                 "sampled on all CPUs together"
             }))
             (tile("SMIs counted", &or_none(summary.smis, |value| count(&place.at("smis"), value)), &html! {
-                @if summary.smis.is_some() { "on the CPU with most" } @else { "nothing counts them here" }
+                @if summary.smis.is_some() { "by the CPU that counted most" @if summary.runs > 1 { ", in each run" } } @else { "nothing counts them here" }
             }))
         }
     }
