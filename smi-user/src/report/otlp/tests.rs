@@ -382,3 +382,41 @@ fn without_gaps_the_histogram_is_empty_and_there() {
     assert_eq!((point.count, point.sum, point.min), (0, Some(0.0), None));
     assert_eq!(point.positive.expect("buckets").bucket_counts, [0u64; 0]);
 }
+
+#[test]
+fn what_is_documented_is_pushed_and_nothing_else() {
+    let said = |metric: Metric| {
+        let (points, total) = match metric.data.expect("data") {
+            Data::Gauge(gauge) => (gauge.data_points, ""),
+            Data::Sum(sum) => (sum.data_points, "_total"),
+            _ => (Vec::new(), ""),
+        };
+        let keys = points.first().map(|point| {
+            let keys = point.attributes.iter().map(|one| one.key.as_str());
+            keys.collect::<Vec<_>>().join(", ")
+        });
+        let unit = match metric.unit.as_str() {
+            "s" => "_seconds",
+            "By" => "_bytes",
+            _ => "",
+        };
+        // The rule by which Prometheus names what it is pushed.
+        let name = metric.name.replace('.', "_");
+        [
+            format!("`{}`", metric.name),
+            metric.unit,
+            format!("`{name}{unit}{total}`"),
+            keys.unwrap_or_default(),
+        ]
+    };
+    let pushed: Vec<_> = metrics(&snapshot()).into_iter().map(said).collect();
+    let documented: Vec<[String; 4]> = include_str!("../../../../docs/otlp.md")
+        .lines()
+        .filter(|line| line.starts_with("| `smilat."))
+        .map(|row| {
+            let mut cells = row.split('|').skip(1).map(|cell| cell.trim().to_owned());
+            [(); 4].map(|()| cells.next().expect("a cell"))
+        })
+        .collect();
+    assert_eq!(documented, pushed);
+}

@@ -362,16 +362,20 @@ fn what_is_documented_is_exported_and_nothing_else() {
         per_cpu_histograms: true,
         ..about()
     };
-    let exported: BTreeMap<String, (String, BTreeSet<String>)> =
-        families::families(&all_told(2), &about, &served())
-            .into_iter()
-            .map(|family| {
-                let labels = family.samples.iter().flat_map(|sample| &sample.labels);
-                let labels = labels.map(|(name, _)| (*name).to_owned()).collect();
-                let kind = format!("{:?}", family.kind).to_lowercase();
-                (family.name.to_owned(), (kind, labels))
-            })
-            .collect();
+    let exported: BTreeMap<String, (String, BTreeSet<String>)> = protobuf(&all_told(2), &about)
+        .into_iter()
+        .map(|(name, family)| {
+            let labels = family.metric.iter().flat_map(|metric| &metric.label);
+            let labels = labels.map(|label| label.name.clone()).collect();
+            // Which the protobuf has as gauges.
+            let kind = if name.ends_with("_info") {
+                "info".to_owned()
+            } else {
+                family.r#type().as_str_name().to_lowercase()
+            };
+            (name, (kind, labels))
+        })
+        .collect();
     let quoted = |cell: &str| -> Vec<String> {
         cell.split('`')
             .skip(1)
