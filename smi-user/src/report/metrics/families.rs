@@ -239,6 +239,12 @@ fn own(list: &mut List, snapshot: &Snapshot) {
         "Snapshots taken: the number of the last interval.",
         [Count(snapshot.interval)],
     );
+    list.counter(
+        "smilat.recording.snapshots.lost",
+        "{snapshot}",
+        "Snapshots before this one that are missing in the recording, or that its disk may not have taken.",
+        snapshot.recording_lost.map(Count),
+    );
 }
 
 /// A value of each CPU that has one.

@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::{
 };
 use smi_common::buckets::{self, BUCKETS};
 
-use super::{testing::snapshot, *};
+use super::*;
 use crate::model::Histogram;
 
 fn sender() -> Sender {
@@ -17,6 +17,14 @@ fn sender() -> Sender {
         kernel: "6.1.0".to_owned(),
         started: "2026-11-22T08:00:00Z".parse().expect("a time"),
         hardlimit_ns: Some(50_000),
+    }
+}
+
+/// A snapshot of a run that is recorded, too.
+fn snapshot() -> Snapshot {
+    Snapshot {
+        recording_lost: Some(9),
+        ..testing::snapshot()
     }
 }
 
@@ -167,6 +175,7 @@ const COUNTERS: &[Said] = &[
     ("smilat.bpf.runs", "{run}", &["777"]),
     ("smilat.bpf.run", "s", &["0.088"]),
     ("smilat.snapshots", "{snapshot}", &["2"]),
+    ("smilat.recording.snapshots.lost", "{snapshot}", &["9"]),
     (
         "smilat.push.snapshots",
         "{snapshot}",
@@ -223,6 +232,7 @@ fn what_nothing_tells_is_left_out_rather_than_zero() {
     quiet.attribution = crate::model::Attribution::default();
     quiet.own_cost.bpf = None;
     quiet.detector.noise_floor_ns = 0;
+    quiet.recording_lost = None;
     // Counts of a counter that was there before a reload stand still from then on.
     let frozen: Vec<String> = metrics(&quiet).into_iter().map(|one| one.name).collect();
     assert!(
@@ -242,6 +252,7 @@ fn what_nothing_tells_is_left_out_rather_than_zero() {
         "smilat.steal.sampled",
         "smilat.noise_floor",
         "smilat.bpf.runs",
+        "smilat.recording.snapshots.lost",
     ] {
         assert!(
             !names.iter().any(|name| name == gone),

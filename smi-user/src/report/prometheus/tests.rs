@@ -151,7 +151,7 @@ fn text_is_what_prometheus_s_libraries_write() {
     ] {
         assert!(text.lines().any(|had| had == line), "no {line} in\n{text}");
     }
-    for absent in ["steal", "bpf_runs"] {
+    for absent in ["steal", "bpf_runs", "recording"] {
         assert!(!text.contains(absent), "{absent} in\n{text}");
     }
 }
@@ -343,6 +343,7 @@ fn all_told(cpus: u32) -> Snapshot {
     let mut all = snapshot();
     all.attribution.steal = Proof::Gap;
     all.own_cost.bpf = Some(BpfCost::default());
+    all.recording_lost = Some(0);
     let mut one = all.cpus[1].clone();
     one.smis = Some(SmiCounts {
         sampled: Some(0),
