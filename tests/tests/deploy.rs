@@ -97,7 +97,7 @@ fn known() -> BTreeSet<String> {
 }
 
 /// Metrics that a machine, a detector or a choice of options may not have.
-const OPTIONAL: [&str; 10] = [
+const OPTIONAL: [&str; 11] = [
     // Where nothing counts SMIs, or does so within the kernel.
     "smilat_smis_total",
     "smilat_smis_sampled_total",
@@ -112,6 +112,7 @@ const OPTIONAL: [&str; 10] = [
     "smilat_hardlimit_seconds",
     "smilat_bpf_runs_total",
     "smilat_bpf_run_seconds_total",
+    "smilat_recording_snapshots_lost_total",
 ];
 
 #[test]
@@ -120,9 +121,11 @@ fn the_metrics_that_are_documented_are_those_that_are_served() {
     for name in OPTIONAL {
         assert!(documented.contains(name), "{name} is optional and nowhere");
     }
+    let folder = tempfile::tempdir().expect("a folder");
+    let record = format!("--record={}", folder.path().join("gaps.ndjson").display());
     // With all options first: what is absent then is the machine's doing.
     for options in [
-        &["--bpf-stats", "--hardlimit=1s", "--interval=200ms"][..],
+        &["--bpf-stats", "--hardlimit=1s", &record, "--interval=200ms"][..],
         &["--counter=none", "--interval=200ms"],
     ] {
         let serving = Serving::start(&[options, &["--output=/dev/null"]].concat());
@@ -140,11 +143,16 @@ fn the_metrics_that_are_documented_are_those_that_are_served() {
             assert!(OPTIONAL.contains(&name.as_str()), "{name} is not served");
         }
         if options.contains(&"--bpf-stats") {
-            for name in ["smilat_hardlimit_seconds", "smilat_bpf_runs_total"] {
+            for name in [
+                "smilat_hardlimit_seconds",
+                "smilat_bpf_runs_total",
+                "smilat_recording_snapshots_lost_total",
+            ] {
                 assert!(served.contains(name), "{name} is not served on request");
             }
         } else {
             assert!(!served.iter().any(|name| name.starts_with("smilat_smi")));
+            assert!(!served.contains("smilat_recording_snapshots_lost_total"));
         }
         assert!(serving.stop().success());
     }

@@ -4,10 +4,8 @@
 //! instruments want every single gap handed to them, while ours arrive counted by the kernel, and the types in which it
 //! keeps histograms can be read outside the crate but not made (`opentelemetry_sdk::metrics::data`, 0.33).
 //!
-//! `docs/otlp.md` lists the metrics. Names and units are such that Prometheus, which makes `smilat_gap_duration_seconds`
-//! of `smilat.gap.duration` in `s`, comes to the names of docs/metrics.md.
+//! `metrics/` says what is sent, and `docs/otlp.md` lists it.
 
-mod families;
 mod points;
 
 use std::collections::BTreeMap;
@@ -21,6 +19,7 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message as _;
 
+use super::metrics::{Way, families};
 use crate::model::Snapshot;
 use points::{Points, text};
 
@@ -71,13 +70,15 @@ fn message(
     counts: PushCounts,
 ) -> ExportMetricsServiceRequest {
     let points = Points::new(sender.started, snapshot.time);
-    let mut metrics = families::gaps(&points, snapshot, interval_max_ns);
-    metrics.extend(families::smis_and_steal(&points, snapshot));
-    metrics.extend(families::windows_and_records(&points, snapshot));
-    metrics.extend(families::settings(&points, sender, snapshot));
-    metrics.extend(families::own(&points, snapshot, counts));
-    // A metric without a data point says nothing, and some receivers refuse it.
-    let metrics = metrics.into_iter().flatten().collect();
+    let way = Way::Push {
+        sender,
+        interval_max_ns,
+        counts,
+    };
+    let metrics = families(snapshot, &way)
+        .into_iter()
+        .map(|family| points.metric(family))
+        .collect();
     ExportMetricsServiceRequest {
         resource_metrics: vec![ResourceMetrics {
             resource: Some(resource(sender)),

@@ -1,17 +1,22 @@
-//! Data points and the metrics they make up.
+//! Families as OTLP's metrics, and their samples as its data points.
 
 use jiff::Timestamp;
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, KeyValue, any_value},
     metrics::v1::{
         AggregationTemporality, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Metric,
-        NumberDataPoint, Sum, exponential_histogram_data_point::Buckets, metric::Data,
-        number_data_point::Value,
+        NumberDataPoint, Sum,
+        exponential_histogram_data_point::Buckets,
+        metric::Data,
+        number_data_point::Value::{AsDouble, AsInt},
     },
 };
 use smi_common::buckets::{FIRST_INDEX, PER_OCTAVE, SCHEMA};
 
-use crate::model::Interval;
+use crate::{
+    model::Interval,
+    report::metrics::{Family, Kind, Sample, Value},
+};
 
 /// OTLP's index of a bucket is one below Prometheus's: that of index *i* holds (2^(i/8) s, 2^((i+1)/8) s]
 /// (`ExponentialHistogramDataPoint` in `opentelemetry/proto/metrics/v1/metrics.proto`).
@@ -28,27 +33,12 @@ pub(super) fn text(key: &str, value: &str) -> KeyValue {
     attribute(key, any_value::Value::StringValue(value.to_owned()))
 }
 
-/// The attribute that says which CPU.
-pub(super) fn cpu(number: u32) -> KeyValue {
-    attribute("cpu", any_value::Value::IntValue(i64::from(number)))
-}
-
 fn attribute(key: &str, value: any_value::Value) -> KeyValue {
     KeyValue {
         key: key.to_owned(),
         value: Some(AnyValue { value: Some(value) }),
         ..KeyValue::default()
     }
-}
-
-/// Nanoseconds as seconds, the unit of all times here.
-pub(super) fn seconds(ns: u64) -> Value {
-    Value::AsDouble(ns as f64 / 1e9)
-}
-
-/// A number of things.
-pub(super) fn count(count: u64) -> Value {
-    Value::AsInt(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
 /// Nanoseconds since 1970, as far as an unsigned number can have them.
@@ -65,14 +55,49 @@ impl Points {
         }
     }
 
-    /// A total since start, or a value of this moment.
-    pub(super) fn point(&self, attributes: Vec<KeyValue>, value: Value) -> NumberDataPoint {
-        NumberDataPoint {
-            attributes,
-            start_time_unix_nano: self.start_ns,
-            time_unix_nano: self.time_ns,
-            value: Some(value),
-            ..NumberDataPoint::default()
+    /// `family` as it is sent.
+    pub(super) fn metric(&self, family: Family) -> Metric {
+        let (mut data_points, mut histograms) = (Vec::new(), Vec::new());
+        for Sample { cpu, labels, value } in family.samples {
+            let cpu = cpu.map(|cpu| attribute("cpu", any_value::Value::IntValue(cpu.into())));
+            let others = labels.iter().map(|(key, value)| text(key, value));
+            let attributes = cpu.into_iter().chain(others).collect();
+            let number = match value {
+                Value::Count(count) => AsInt(i64::try_from(count).unwrap_or(i64::MAX)),
+                Value::Ns(ns) => AsDouble(seconds(ns)),
+                Value::Time(time) => AsDouble(time.as_nanosecond() as f64 / 1e9),
+                Value::Gaps(gaps) => {
+                    histograms.push(self.histogram(attributes, &gaps));
+                    continue;
+                }
+            };
+            data_points.push(NumberDataPoint {
+                attributes,
+                start_time_unix_nano: self.start_ns,
+                time_unix_nano: self.time_ns,
+                value: Some(number),
+                ..NumberDataPoint::default()
+            });
+        }
+        let aggregation_temporality = AggregationTemporality::Cumulative.into();
+        let data = match family.kind {
+            Kind::Counter => Data::Sum(Sum {
+                data_points,
+                aggregation_temporality,
+                is_monotonic: true,
+            }),
+            Kind::Gauge | Kind::Info => Data::Gauge(Gauge { data_points }),
+            Kind::Histogram => Data::ExponentialHistogram(ExponentialHistogram {
+                data_points: histograms,
+                aggregation_temporality,
+            }),
+        };
+        Metric {
+            name: family.name.to_owned(),
+            unit: family.unit.to_owned(),
+            description: family.help.to_owned(),
+            data: Some(data),
+            ..Metric::default()
         }
     }
 
@@ -80,7 +105,11 @@ impl Points {
     ///
     /// The lowest bucket, of all durations up to 2^-24 s, is OTLP's zero bucket with that threshold. The highest, of all
     /// above 16 s, is the bucket that begins there, since OTLP has none without an end; `max` tells how long they were.
-    pub(super) fn histogram(&self, interval: &Interval) -> ExponentialHistogramDataPoint {
+    fn histogram(
+        &self,
+        attributes: Vec<KeyValue>,
+        interval: &Interval,
+    ) -> ExponentialHistogramDataPoint {
         let counts = interval.histogram.counts();
         let (zero, positive) = counts.split_first().unwrap_or((&0, &[]));
         // The second of our buckets, the first here, is that of the index above `FIRST_INDEX`.
@@ -97,10 +126,11 @@ impl Points {
                 .map_or(0, |last| last + 1),
         );
         ExponentialHistogramDataPoint {
+            attributes,
             start_time_unix_nano: self.start_ns,
             time_unix_nano: self.time_ns,
             count: interval.histogram.total(),
-            sum: Some(interval.sum_ns as f64 / 1e9),
+            sum: Some(seconds(interval.sum_ns)),
             scale: SCHEMA,
             zero_count: *zero,
             zero_threshold: (f64::from(FIRST_INDEX) / PER_OCTAVE as f64).exp2(),
@@ -108,60 +138,13 @@ impl Points {
                 offset,
                 bucket_counts,
             }),
-            min: interval.min_ns.map(|ns| ns as f64 / 1e9),
-            max: interval.max_ns.map(|ns| ns as f64 / 1e9),
+            min: interval.min_ns.map(seconds),
+            max: interval.max_ns.map(seconds),
             ..ExponentialHistogramDataPoint::default()
         }
     }
 }
 
-/// A total that only grows; `None` without points.
-pub(super) fn counter(
-    name: &str,
-    unit: &str,
-    description: &str,
-    points: impl IntoIterator<Item = NumberDataPoint>,
-) -> Option<Metric> {
-    let data_points: Vec<_> = points.into_iter().collect();
-    let data = (!data_points.is_empty()).then_some(Data::Sum(Sum {
-        data_points,
-        aggregation_temporality: AggregationTemporality::Cumulative.into(),
-        is_monotonic: true,
-    }))?;
-    Some(metric(name, unit, description, data))
-}
-
-/// A value of this moment; `None` without points.
-pub(super) fn gauge(
-    name: &str,
-    unit: &str,
-    description: &str,
-    points: impl IntoIterator<Item = NumberDataPoint>,
-) -> Option<Metric> {
-    let data_points: Vec<_> = points.into_iter().collect();
-    let data = (!data_points.is_empty()).then_some(Data::Gauge(Gauge { data_points }))?;
-    Some(metric(name, unit, description, data))
-}
-
-/// Durations since start.
-pub(super) fn histogram(
-    name: &str,
-    description: &str,
-    point: ExponentialHistogramDataPoint,
-) -> Metric {
-    let data = Data::ExponentialHistogram(ExponentialHistogram {
-        data_points: vec![point],
-        aggregation_temporality: AggregationTemporality::Cumulative.into(),
-    });
-    metric(name, "s", description, data)
-}
-
-fn metric(name: &str, unit: &str, description: &str, data: Data) -> Metric {
-    Metric {
-        name: name.to_owned(),
-        unit: unit.to_owned(),
-        description: description.to_owned(),
-        data: Some(data),
-        ..Metric::default()
-    }
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
 }

@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::{
 };
 use smi_common::buckets::{self, BUCKETS};
 
-use super::{testing::snapshot, *};
+use super::*;
 use crate::model::Histogram;
 
 fn sender() -> Sender {
@@ -17,6 +17,14 @@ fn sender() -> Sender {
         kernel: "6.1.0".to_owned(),
         started: "2026-11-22T08:00:00Z".parse().expect("a time"),
         hardlimit_ns: Some(50_000),
+    }
+}
+
+/// A snapshot of a run that is recorded, too.
+fn snapshot() -> Snapshot {
+    Snapshot {
+        recording_lost: Some(9),
+        ..testing::snapshot()
     }
 }
 
@@ -167,6 +175,7 @@ const COUNTERS: &[Said] = &[
     ("smilat.bpf.runs", "{run}", &["777"]),
     ("smilat.bpf.run", "s", &["0.088"]),
     ("smilat.snapshots", "{snapshot}", &["2"]),
+    ("smilat.recording.snapshots.lost", "{snapshot}", &["9"]),
     (
         "smilat.push.snapshots",
         "{snapshot}",
@@ -223,6 +232,7 @@ fn what_nothing_tells_is_left_out_rather_than_zero() {
     quiet.attribution = crate::model::Attribution::default();
     quiet.own_cost.bpf = None;
     quiet.detector.noise_floor_ns = 0;
+    quiet.recording_lost = None;
     // Counts of a counter that was there before a reload stand still from then on.
     let frozen: Vec<String> = metrics(&quiet).into_iter().map(|one| one.name).collect();
     assert!(
@@ -242,6 +252,7 @@ fn what_nothing_tells_is_left_out_rather_than_zero() {
         "smilat.steal.sampled",
         "smilat.noise_floor",
         "smilat.bpf.runs",
+        "smilat.recording.snapshots.lost",
     ] {
         assert!(
             !names.iter().any(|name| name == gone),
@@ -381,4 +392,42 @@ fn without_gaps_the_histogram_is_empty_and_there() {
     let point = point(&none);
     assert_eq!((point.count, point.sum, point.min), (0, Some(0.0), None));
     assert_eq!(point.positive.expect("buckets").bucket_counts, [0u64; 0]);
+}
+
+#[test]
+fn what_is_documented_is_pushed_and_nothing_else() {
+    let said = |metric: Metric| {
+        let (points, total) = match metric.data.expect("data") {
+            Data::Gauge(gauge) => (gauge.data_points, ""),
+            Data::Sum(sum) => (sum.data_points, "_total"),
+            _ => (Vec::new(), ""),
+        };
+        let keys = points.first().map(|point| {
+            let keys = point.attributes.iter().map(|one| one.key.as_str());
+            keys.collect::<Vec<_>>().join(", ")
+        });
+        let unit = match metric.unit.as_str() {
+            "s" => "_seconds",
+            "By" => "_bytes",
+            _ => "",
+        };
+        // The rule by which Prometheus names what it is pushed.
+        let name = metric.name.replace('.', "_");
+        [
+            format!("`{}`", metric.name),
+            metric.unit,
+            format!("`{name}{unit}{total}`"),
+            keys.unwrap_or_default(),
+        ]
+    };
+    let pushed: Vec<_> = metrics(&snapshot()).into_iter().map(said).collect();
+    let documented: Vec<[String; 4]> = include_str!("../../../../docs/otlp.md")
+        .lines()
+        .filter(|line| line.starts_with("| `smilat."))
+        .map(|row| {
+            let mut cells = row.split('|').skip(1).map(|cell| cell.trim().to_owned());
+            [(); 4].map(|()| cells.next().expect("a cell"))
+        })
+        .collect();
+    assert_eq!(documented, pushed);
 }

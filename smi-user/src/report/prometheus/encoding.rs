@@ -17,11 +17,11 @@ use prometheus_client::{
 use prost::Message as _;
 use smi_common::buckets::SCHEMA;
 
-use super::{
-    family::{Family, Kind, Value},
-    histogram::{Native, ZERO_THRESHOLD, classic},
+use super::histogram::{Native, ZERO_THRESHOLD, classic};
+use crate::{
+    model::Interval,
+    report::metrics::{Family, Kind, Sample, Value},
 };
-use crate::model::Histogram;
 
 /// Families, to be written.
 #[derive(Debug)]
@@ -75,22 +75,24 @@ pub(super) fn delimited(families: &[MetricFamily]) -> Result<Bytes, prost::Encod
 impl Collector for Families {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         for family in &self.families {
-            let (name, unit) = parts(family);
+            let (name, unit) = (stem(family.name), unit(family.unit));
             let kind = match family.kind {
                 Kind::Counter => MetricType::Counter,
                 Kind::Gauge => MetricType::Gauge,
                 Kind::Histogram => MetricType::Histogram,
                 Kind::Info => MetricType::Info,
             };
-            let mut metric = encoder.encode_descriptor(name, family.help, unit.as_ref(), kind)?;
-            for sample in &family.samples {
+            let mut metric = encoder.encode_descriptor(&name, family.help, unit.as_ref(), kind)?;
+            for Sample { cpu, labels, value } in &family.samples {
+                let cpu = cpu.map(|cpu| ("cpu", cpu.to_string()));
+                let labels: Vec<_> = cpu.into_iter().chain(labels.iter().cloned()).collect();
                 if family.kind == Kind::Info {
-                    metric.encode_info(&sample.labels)?;
-                } else if sample.labels.is_empty() {
-                    self.value(&mut metric, family.kind, &sample.value)?;
+                    metric.encode_info(&labels)?;
+                } else if labels.is_empty() {
+                    self.value(&mut metric, family.kind, value)?;
                 } else {
-                    let mut metric = metric.encode_family(&sample.labels)?;
-                    self.value(&mut metric, family.kind, &sample.value)?;
+                    let mut metric = metric.encode_family(&labels)?;
+                    self.value(&mut metric, family.kind, value)?;
                 }
             }
         }
@@ -100,26 +102,26 @@ impl Collector for Families {
 
 impl Families {
     fn value(&self, metric: &mut MetricEncoder<'_>, kind: Kind, value: &Value) -> fmt::Result {
-        match value {
-            Value::Number(number) if kind == Kind::Counter => {
-                metric.encode_counter::<NoLabelSet, f64, f64>(number, None)
-            }
-            Value::Number(number) => metric.encode_gauge(number),
-            Value::Histogram { sum, histogram } => self.histogram(metric, *sum, histogram),
+        let number = match value {
+            Value::Count(count) => *count as f64,
+            Value::Ns(ns) => seconds(*ns),
+            // Microseconds fit a double exactly enough to find the snapshot again.
+            Value::Time(time) => time.as_microsecond() as f64 / 1e6,
+            Value::Gaps(gaps) => return self.histogram(metric, gaps),
+        };
+        if kind == Kind::Counter {
+            metric.encode_counter::<NoLabelSet, f64, f64>(&number, None)
+        } else {
+            metric.encode_gauge(&number)
         }
     }
 
-    fn histogram(
-        &self,
-        metric: &mut MetricEncoder<'_>,
-        sum: f64,
-        histogram: &Histogram,
-    ) -> fmt::Result {
-        let native = Native::of(histogram);
+    fn histogram(&self, metric: &mut MetricEncoder<'_>, gaps: &Interval) -> fmt::Result {
+        let native = Native::of(&gaps.histogram);
         metric.encode_histogram_with_native::<NoLabelSet>(
-            sum,
-            histogram.total(),
-            &classic(histogram),
+            seconds(gaps.sum_ns),
+            gaps.histogram.total(),
+            &classic(&gaps.histogram),
             None,
             NativeHistogram {
                 schema: SCHEMA,
@@ -139,18 +141,20 @@ impl Families {
     }
 }
 
-/// A family's name as prometheus-client wants it: without the endings that tell its unit and kind.
-fn parts(family: &Family) -> (&'static str, Option<Unit>) {
-    let ending = match family.kind {
-        Kind::Counter => "_total",
-        Kind::Info => "_info",
-        Kind::Gauge | Kind::Histogram => "",
-    };
-    let name = family.name.strip_suffix(ending).unwrap_or(family.name);
-    for (ending, unit) in [("_seconds", Unit::Seconds), ("_bytes", Unit::Bytes)] {
-        if let Some(name) = name.strip_suffix(ending) {
-            return (name, Some(unit));
-        }
+/// A name without the endings that tell unit and kind, which prometheus-client adds.
+fn stem(name: &str) -> String {
+    name.strip_suffix("_info").unwrap_or(name).replace('.', "_")
+}
+
+/// A unit that Prometheus has in names; things that are counted are none.
+fn unit(ucum: &str) -> Option<Unit> {
+    match ucum {
+        "s" => Some(Unit::Seconds),
+        "By" => Some(Unit::Bytes),
+        _ => None,
     }
-    (name, None)
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
 }

@@ -1,10 +1,8 @@
 //! What Prometheus reads: a snapshot as families of metrics, in the three forms its servers ask for.
 //!
-//! `families.rs` says each thing once; the forms follow from it. `docs/metrics.md` explains every family.
+//! `metrics/` says what they are; the forms follow from it. `docs/metrics.md` explains every family.
 
 mod encoding;
-mod families;
-mod family;
 mod histogram;
 mod text;
 
@@ -13,6 +11,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::metrics::{Way, families};
 use crate::model::Snapshot;
 
 /// A form in which metrics are written.
@@ -80,7 +79,7 @@ pub fn encode(
     about: &About,
     served: &Served,
 ) -> Result<Bytes, EncodeError> {
-    let families = families::families(snapshot, about, served);
+    let families = families(snapshot, &Way::Scrape { about, served });
     let registry = encoding::registry(families, about.started);
     let failed = |error: &dyn fmt::Display| EncodeError {
         form,

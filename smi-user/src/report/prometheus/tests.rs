@@ -151,7 +151,7 @@ fn text_is_what_prometheus_s_libraries_write() {
     ] {
         assert!(text.lines().any(|had| had == line), "no {line} in\n{text}");
     }
-    for absent in ["steal", "bpf_runs"] {
+    for absent in ["steal", "bpf_runs", "recording"] {
         assert!(!text.contains(absent), "{absent} in\n{text}");
     }
 }
@@ -343,6 +343,7 @@ fn all_told(cpus: u32) -> Snapshot {
     let mut all = snapshot();
     all.attribution.steal = Proof::Gap;
     all.own_cost.bpf = Some(BpfCost::default());
+    all.recording_lost = Some(0);
     let mut one = all.cpus[1].clone();
     one.smis = Some(SmiCounts {
         sampled: Some(0),
@@ -362,16 +363,20 @@ fn what_is_documented_is_exported_and_nothing_else() {
         per_cpu_histograms: true,
         ..about()
     };
-    let exported: BTreeMap<String, (String, BTreeSet<String>)> =
-        families::families(&all_told(2), &about, &served())
-            .into_iter()
-            .map(|family| {
-                let labels = family.samples.iter().flat_map(|sample| &sample.labels);
-                let labels = labels.map(|(name, _)| (*name).to_owned()).collect();
-                let kind = format!("{:?}", family.kind).to_lowercase();
-                (family.name.to_owned(), (kind, labels))
-            })
-            .collect();
+    let exported: BTreeMap<String, (String, BTreeSet<String>)> = protobuf(&all_told(2), &about)
+        .into_iter()
+        .map(|(name, family)| {
+            let labels = family.metric.iter().flat_map(|metric| &metric.label);
+            let labels = labels.map(|label| label.name.clone()).collect();
+            // Which the protobuf has as gauges.
+            let kind = if name.ends_with("_info") {
+                "info".to_owned()
+            } else {
+                family.r#type().as_str_name().to_lowercase()
+            };
+            (name, (kind, labels))
+        })
+        .collect();
     let quoted = |cell: &str| -> Vec<String> {
         cell.split('`')
             .skip(1)
