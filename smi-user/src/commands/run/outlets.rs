@@ -2,8 +2,10 @@
 //! with it while there is another.
 
 use std::{
+    cell::Cell,
     future::pending,
     io::{self, IsTerminal as _, Write as _},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -11,6 +13,7 @@ use std::{
 use anyhow::{Error, Result, anyhow};
 use bytes::Bytes;
 use jiff::tz::TimeZone;
+use tokio::time::timeout;
 
 use super::{exports::Exports, recording, together};
 use crate::{
@@ -22,6 +25,9 @@ use crate::{
     units::ns,
     waiting::Sent,
 };
+
+/// How long an interrupted end still waits for what a reader or a disk has almost taken.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// See the module.
 pub(super) struct Outlets {
@@ -156,7 +162,7 @@ impl Outlets {
     }
 
     /// Passes on the whole run, if it could be read to its end, and waits until all is written and those who are to get the
-    /// last snapshot have it; no longer than until `interrupted`. Then it says what is left undone.
+    /// last snapshot have it; no longer than until `interrupted`, but for a moment. Then it says what is left undone.
     ///
     /// # Errors
     /// When something could not be written; all that could not is told.
@@ -196,11 +202,20 @@ impl Outlets {
             recorded = Some(whole);
             tidied.await;
         };
-        tokio::select! {
-            // None waits for another, and none keeps another from its end.
-            _ = async { tokio::join!(write_report, record, exports.finish()) } => {}
-            // Ending them says what of the exports is left undone.
-            () = interrupted => {}
+        {
+            let done = Cell::new(false);
+            let mut written = pin!(async {
+                tokio::join!(write_report, record);
+                done.set(true);
+            });
+            tokio::select! {
+                // None waits for another, and none keeps another from its end.
+                _ = async { tokio::join!(&mut written, exports.finish()) } => {}
+                // Ending the exports says what of them is left undone. What is just being written is no reason to fail.
+                () = interrupted => if !done.get() {
+                    let _in_time = timeout(GRACE, written).await;
+                }
+            }
         }
         if left_out > 0 {
             log::warn!("{left_out} intervals were not reported; the totals include them");
