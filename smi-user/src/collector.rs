@@ -19,8 +19,8 @@ use crate::{
     },
     model::{
         Cause, CauseStats, CpuSnapshot, DetectorInfo, Gap, GapKind, GapStats, OwnCost, Proof,
-        RecordCounts, SCHEMA_VERSION, SamplerCounts, Snapshot, StealCounts, StretchCounts,
-        TracerCounts, WindowRecord,
+        RecordCounts, SamplerCounts, Snapshot, StealCounts, StretchCounts, TracerCounts,
+        WindowRecord,
     },
     settings::Settings,
     units::ns,
@@ -205,22 +205,18 @@ impl Collector {
             })
             .collect();
         Ok(Snapshot {
-            schema_version: SCHEMA_VERSION,
-            time: Timestamp::now(),
             elapsed_ns: clock::monotonic_ns() - self.began_ns,
             interval,
             last,
-            detector: self.info.clone(),
             attribution: self.attribution.info().clone(),
             own_cost: OwnCost {
                 cpu_ns: process::cpu_ns(),
                 resident_bytes: process::resident_bytes(),
                 bpf: self.bpf.cost()?,
             },
-            cpus,
             gaps: std::mem::take(&mut self.gaps).into(),
             gaps_dropped: self.gaps_dropped,
-            recording_lost: None,
+            ..Snapshot::new(Timestamp::now(), self.info.clone(), cpus)
         })
     }
 }
@@ -239,7 +235,6 @@ fn cpu_snapshot(
     let in_interval =
         |ns: u64| (extremes.interval == interval && extremes.max_ns > 0).then_some(ns);
     CpuSnapshot {
-        cpu,
         exposure_ns: stats.stretches.exposure_ns,
         windows: counts.windows,
         stretches: StretchCounts {
@@ -271,9 +266,7 @@ fn cpu_snapshot(
         },
         histogram: stats.histogram().into(),
         causes: causes(stats),
-        smis: None,
-        steal: None,
-        smi_cost: None,
+        ..CpuSnapshot::new(cpu)
     }
 }
 
@@ -313,4 +306,41 @@ fn gap(record: &GapRecord, kind: GapKind, epoch: &Epoch) -> Gap {
 /// The system's time as jiff has it; the two differ only in range.
 fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp::try_from(time).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use smi_common::Knobs;
+
+    use super::*;
+
+    #[test]
+    fn a_snapshot_counts_a_gap_as_the_programs_do() {
+        let epoch = Epoch::now();
+        let mut stats = CpuStats::default();
+        let mut counted = CpuSnapshot::new(3);
+        for (interval, durations) in [(1, &[40_000, 20_000, 90_000][..]), (2, &[50_000, 30_000])] {
+            let knobs = Knobs {
+                interval,
+                ..Knobs::default()
+            };
+            counted.begin_interval();
+            for (end_ns, duration_ns) in (1..).zip(durations) {
+                let record = GapRecord {
+                    end_ns,
+                    duration_ns: *duration_ns,
+                    cpu: 3,
+                    cause: duration_ns / 10_000 % 4,
+                    ..GapRecord::default()
+                };
+                stats.add_gap(&record, &knobs);
+                counted.count(&gap(&record, GapKind::Gap, &epoch));
+            }
+            // Whether it is passed on is not the snapshot's affair.
+            counted.records.limited = stats.records_limited;
+            let read = cpu_snapshot(3, SamplerCounts::default(), &stats, interval, &epoch);
+            assert_eq!(counted, read);
+        }
+        assert_eq!(counted.causes.len(), 4);
+    }
 }

@@ -15,6 +15,8 @@ pub mod detector;
 pub mod doctor;
 pub mod firing;
 pub mod kernel;
+#[cfg(test)]
+mod made_up;
 pub mod model;
 mod output;
 pub mod push;

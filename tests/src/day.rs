@@ -1,18 +1,17 @@
 //! A day on a made-up machine, as a summary: every kind of gap there is, many of each, and stretches without any.
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
 use smi_common::cause::{NMI, SMI, STEAL};
 use smi_user::{
     model::{
         Attribution, Cause, CauseStats, Comparison, CounterInfo, CpuSnapshot, DetectorInfo,
-        Difference, Gap, GapKind, GapStats, Header, Histogram, Interval, Machine, Period, Proof,
-        RecordCounts, Slot, SmiCounts, StealCounts, StretchCounts, Summary, TracerCounts, Verdict,
-        WindowCounts,
+        Difference, Gap, Header, Machine, Period, Proof, RecordCounts, Slot, SmiCounts,
+        StealCounts, Summary, Verdict, WindowCounts,
     },
     settings::Mode,
 };
+
+use crate::made_up;
 
 const SECOND: u64 = 1_000_000_000;
 const DAY: u64 = 86_400;
@@ -45,45 +44,6 @@ impl Dice {
     }
 }
 
-/// What is added up of many gaps.
-#[derive(Default)]
-struct Sum {
-    interval: Interval,
-    causes: BTreeMap<Cause, CauseStats>,
-}
-
-impl Sum {
-    fn add(&mut self, gap: &Gap) {
-        let mut histogram = Histogram::default();
-        histogram.record(gap.duration_ns);
-        let of = self.causes.entry(gap.cause).or_insert_with(|| CauseStats {
-            cause: gap.cause,
-            count: 0,
-            sum_ns: 0,
-            max_ns: 0,
-            histogram: Histogram::default(),
-        });
-        of.count += 1;
-        of.sum_ns += gap.duration_ns;
-        of.max_ns = of.max_ns.max(gap.duration_ns);
-        of.histogram.add(&histogram);
-        self.interval.add(&Interval {
-            exposure_ns: 0,
-            count: 1,
-            sum_ns: gap.duration_ns,
-            min_ns: Some(gap.duration_ns),
-            max_ns: Some(gap.duration_ns),
-            histogram,
-        });
-    }
-
-    fn causes(self) -> Vec<CauseStats> {
-        let mut causes: Vec<_> = self.causes.into_values().collect();
-        causes.sort_by_key(|of| std::cmp::Reverse(of.count));
-        causes
-    }
-}
-
 /// A day of one machine with `cpus` CPUs: SMIs each minute, NMIs, steal in bursts by day and a quiet night, half an hour
 /// in which nothing was sampled, and one gap of 5 ms. The same for the same `seed`.
 ///
@@ -101,22 +61,19 @@ pub fn day(name: &str, cpus: u32, seed: u64) -> Summary {
         let ns = began.duration_until(gap.end_time).as_nanos() as u64;
         (ns / (DAY * SECOND / SLOTS)).min(SLOTS - 1)
     };
-    let (mut total, mut slots) = (Sum::default(), Vec::new());
-    slots.resize_with(SLOTS as usize, Sum::default);
-    let mut by_cpu: Vec<(u32, Sum, Option<Gap>)> =
-        (0..cpus).map(|cpu| (cpu, Sum::default(), None)).collect();
+    let mut all = CpuSnapshot::new(0);
+    let mut slots = vec![CpuSnapshot::new(0); SLOTS as usize];
+    let mut by_cpu: Vec<_> = (0..cpus).map(CpuSnapshot::new).collect();
     for gap in &gaps {
-        total.add(gap);
-        slots[slot_of(gap) as usize].add(gap);
-        let (_, sum, last) = &mut by_cpu[gap.cpu as usize];
-        sum.add(gap);
-        *last = Some(*gap);
+        all.count(gap);
+        slots[slot_of(gap) as usize].count(gap);
+        by_cpu[gap.cpu as usize].count(gap);
     }
     let timeline: Vec<Slot> = (0..)
         .zip(slots)
         .map(|(number, sum)| {
             let length_ns = DAY * SECOND / SLOTS;
-            let mut counts = sum.interval.clone();
+            let mut counts = sum.total();
             let hour = number * 24 / SLOTS;
             let minute = number * 1_440 / SLOTS % 60;
             let is_dark = hour == 7 && minute < 30;
@@ -125,14 +82,19 @@ pub fn day(name: &str, cpus: u32, seed: u64) -> Summary {
                 began: at((number * length_ns) as f64 / 1e9),
                 length_ns,
                 counts,
-                causes: sum.causes(),
+                causes: by_count(sum.causes),
             }
         })
         .collect();
-    let exposure_ns: u64 = timeline.iter().map(|slot| slot.counts.exposure_ns).sum();
+    all.exposure_ns = timeline.iter().map(|slot| slot.counts.exposure_ns).sum();
+    let detector = DetectorInfo {
+        width_ns: 1_000_000,
+        mode: Mode::RoundRobin,
+        ..made_up::detector(cpus)
+    };
     let cpus = by_cpu
         .into_iter()
-        .map(|(cpu, sum, last)| cpu_snapshot(cpu, sum, last, exposure_ns / u64::from(cpus)))
+        .map(|cpu| with_the_rest(cpu, all.exposure_ns / u64::from(cpus)))
         .collect();
     let mut kept = gaps;
     let worst = kept.iter().max_by_key(|gap| gap.duration_ns).copied();
@@ -148,14 +110,12 @@ pub fn day(name: &str, cpus: u32, seed: u64) -> Summary {
         .collect();
     kept.sort_by_key(|gap| gap.end_time);
     let gaps_left_out = (counted - kept.len()) as u64;
-    let mut all = total.interval.clone();
-    all.exposure_ns = exposure_ns;
     Summary {
         name: name.to_owned(),
         header: Some(header(began, name)),
-        detector: detector(),
+        threshold_range_ns: (detector.threshold_ns, detector.threshold_ns),
+        detector,
         attribution: attribution(),
-        threshold_range_ns: (detector().threshold_ns, detector().threshold_ns),
         gap_kinds_mixed: false,
         began,
         ended: at(DAY as f64),
@@ -163,13 +123,13 @@ pub fn day(name: &str, cpus: u32, seed: u64) -> Summary {
         runs: 2,
         verdict: Some(Verdict {
             hardlimit_ns: HARDLIMIT_NS,
-            max_ns: all.max_ns,
+            max_ns: all.gaps.max_ns,
             exceeded: over > 0,
             over,
             worst: worst.filter(|_| over > 0),
         }),
-        total: all,
-        causes: total.causes(),
+        total: all.total(),
+        causes: by_count(all.causes),
         cpus,
         smis: Some(1_440),
         timeline,
@@ -200,19 +160,12 @@ fn gaps(cpus: u32, seed: u64, at: &impl Fn(f64) -> Timestamp) -> Vec<Gap> {
         if (25_200.0..27_000.0).contains(&seconds) {
             return;
         }
-        gaps.push(Gap {
-            cpu,
-            end_time: at(seconds),
-            duration_ns: duration_ns.max(10_000),
-            cause: Cause::of_bits(bits),
-            smis: u64::from(bits & SMI != 0),
-            steal_ns: if bits & STEAL == 0 {
-                0
-            } else {
-                duration_ns / 10 * 9
-            },
-            window: None,
-        });
+        let cause = Cause::of_bits(bits);
+        let mut gap = Gap::new(cpu, at(seconds), duration_ns.max(10_000), cause);
+        if bits & STEAL != 0 {
+            gap.steal_ns = duration_ns / 10 * 9;
+        }
+        gaps.push(gap);
     };
     for second in 0..DAY {
         let here = second as f64 + dice.part();
@@ -252,41 +205,27 @@ fn gaps(cpus: u32, seed: u64, at: &impl Fn(f64) -> Timestamp) -> Vec<Gap> {
     gaps
 }
 
-fn cpu_snapshot(cpu: u32, sum: Sum, last: Option<Gap>, exposure_ns: u64) -> CpuSnapshot {
-    let of = sum.interval.clone();
-    let causes = sum.causes();
-    let in_gaps = causes
-        .iter()
-        .filter(|of| of.cause.has_smi())
-        .map(|of| of.count)
-        .sum();
+/// The most frequent first.
+fn by_count(mut causes: Vec<CauseStats>) -> Vec<CauseStats> {
+    causes.sort_by_key(|of| std::cmp::Reverse(of.count));
+    causes
+}
+
+/// What a CPU tells beside its gaps.
+fn with_the_rest(cpu: CpuSnapshot, exposure_ns: u64) -> CpuSnapshot {
+    let of_smis = cpu.causes.iter().filter(|of| of.cause.has_smi());
+    let in_gaps = of_smis.map(|of| of.count).sum();
     CpuSnapshot {
-        cpu,
         exposure_ns,
         windows: WindowCounts {
             scheduled: 216_000,
             run: 215_981,
             skipped: 19,
         },
-        stretches: StretchCounts::default(),
-        gaps: GapStats {
-            count: of.count,
-            sum_ns: of.sum_ns,
-            min_ns: of.min_ns,
-            max_ns: of.max_ns,
-            interval_min_ns: None,
-            interval_max_ns: None,
-            last_ns: last.map(|gap| gap.duration_ns),
-            last_time: last.map(|gap| gap.end_time),
-        },
-        tracer: TracerCounts::default(),
         records: RecordCounts {
-            sent: of.count,
-            limited: 0,
-            lost: 0,
+            sent: cpu.gaps.count,
+            ..RecordCounts::default()
         },
-        histogram: of.histogram,
-        causes,
         smis: Some(SmiCounts {
             counted: 1_440,
             sampled: Some(in_gaps),
@@ -297,7 +236,7 @@ fn cpu_snapshot(cpu: u32, sum: Sum, last: Option<Gap>, exposure_ns: u64) -> CpuS
             sampled_ns: 2_000_000_000,
             in_gaps_ns: 1_700_000_000,
         }),
-        smi_cost: None,
+        ..cpu
     }
 }
 
@@ -308,11 +247,7 @@ fn header(began: Timestamp, name: &str) -> Header {
         "2.14.2 10/09/2024"
     };
     Header {
-        schema_version: 1,
-        smilat: "0.1.0".to_owned(),
         started: began,
-        part: 1,
-        interval_ns: SECOND,
         hardlimit_ns: Some(HARDLIMIT_NS),
         machine: Machine {
             hostname: Some("cell-07.example.org".to_owned()),
@@ -325,21 +260,7 @@ fn header(began: Timestamp, name: &str) -> Header {
             firmware: Some(format!("Acme {firmware}")),
             clock_source: Some("tsc".to_owned()),
         },
-    }
-}
-
-fn detector() -> DetectorInfo {
-    DetectorInfo {
-        name: "spin".to_owned(),
-        gap_kind: GapKind::Gap,
-        threshold_ns: 10_000,
-        width_ns: 1_000_000,
-        window_ns: 100_000_000,
-        irqs_off_max_ns: 1_000_000,
-        mode: Mode::RoundRobin,
-        cpus: "0-7".to_owned(),
-        step_ns: 25.1,
-        noise_floor_ns: 168,
+        ..made_up::header(0, 1)
     }
 }
 

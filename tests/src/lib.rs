@@ -6,7 +6,6 @@ pub mod cost;
 pub mod day;
 pub mod guest;
 pub mod idle;
-pub mod made;
 pub mod made_up;
 pub mod otlp;
 pub mod places;

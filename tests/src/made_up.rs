@@ -1,65 +1,65 @@
-//! Recordings with gaps that are known, made without a machine that has any.
+//! Recordings of made-up machines, whose gaps are known. Unit tests have theirs in `smi-user/src/made_up.rs`.
 
 use std::{fs, path::Path};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use smi_user::{
+    kernel::cpus::CpuList,
     model::{
-        Attribution, Cause, CauseStats, CpuSnapshot, DetectorInfo, Gap, GapKind, GapStats, Header,
-        Histogram, Machine, OwnCost, RecordCounts, SCHEMA_VERSION, Snapshot, StretchCounts,
-        TracerCounts, WindowCounts,
+        Cause, CpuSnapshot, DetectorInfo, Gap, GapKind, Header, Machine, SCHEMA_VERSION, Snapshot,
     },
     settings::Mode,
 };
 
 /// When all of them begin.
-pub const BEGAN: Timestamp = Timestamp::constant(1_800_000_000, 0);
+const BEGAN: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
-/// A recording of one CPU, with a snapshot each second and from one to four gaps of 20 us to 300 us in each.
-pub fn recording(count: u64) -> Vec<Snapshot> {
-    let mut cpu = CpuSnapshot {
-        cpu: 0,
-        exposure_ns: 0,
-        windows: WindowCounts::default(),
-        stretches: StretchCounts::default(),
-        gaps: GapStats::default(),
-        tracer: TracerCounts::default(),
-        records: RecordCounts::default(),
-        histogram: Histogram::default(),
-        causes: Vec::new(),
-        smis: None,
-        steal: None,
-        smi_cost: None,
-    };
-    (1..=count)
-        .map(|interval| {
+/// A gap: CPU, ns, whether it is proven to be an SMI.
+pub type Made = (u32, u64, bool);
+
+/// What a machine with `cpus` CPUs tells that has these gaps in each second, one second after the other.
+///
+/// # Panics
+/// When a gap is on a CPU that is not there.
+pub fn snapshots(cpus: u32, seconds: &[impl AsRef<[Made]>]) -> Vec<Snapshot> {
+    let all = (0..cpus).map(CpuSnapshot::new).collect();
+    let mut now = Snapshot::new(BEGAN, detector(cpus), all);
+    let tell = |gaps: &[Made]| {
+        now.interval += 1;
+        now.elapsed_ns += 1_000_000_000;
+        let began = now.time;
+        now.time += SignedDuration::from_secs(1);
+        now.last = now.interval == seconds.len() as u64;
+        now.gaps.clear();
+        for cpu in &mut now.cpus {
             cpu.exposure_ns += 500_000_000;
             cpu.windows.scheduled += 10;
             cpu.windows.run += 10;
-            (cpu.gaps.interval_min_ns, cpu.gaps.interval_max_ns) = (None, None);
-            let gaps: Vec<Gap> = (0..=interval * 7 % 4)
-                .map(|number| gap(interval, number))
-                .collect();
-            for gap in &gaps {
-                add(&mut cpu, gap);
-            }
-            Snapshot {
-                schema_version: SCHEMA_VERSION,
-                time: at(interval * 1_000),
-                elapsed_ns: interval * 1_000_000_000,
-                interval,
-                last: interval == count,
-                detector: detector(),
-                attribution: Attribution::default(),
-                own_cost: OwnCost::default(),
-                cpus: vec![cpu.clone()],
-                gaps,
-                gaps_dropped: 0,
-                recording_lost: None,
-            }
-        })
-        .collect()
+            cpu.begin_interval();
+        }
+        for (number, (cpu, ns, is_smi)) in (0..).zip(gaps) {
+            // No interval fits them.
+            let ms = 100 + number * 137 + now.interval.cast_signed() * 31 % 97;
+            let end = began + SignedDuration::from_millis(ms);
+            let cause = [Cause::UNKNOWN, Cause::SMI][usize::from(*is_smi)];
+            let gap = Gap::new(*cpu, end, *ns, cause);
+            let cpu = &mut now.cpus[*cpu as usize];
+            cpu.count(&gap);
+            cpu.records.sent += 1;
+            now.gaps.push(gap);
+        }
+        now.clone()
+    };
+    seconds.iter().map(AsRef::as_ref).map(tell).collect()
+}
+
+/// A recording of one CPU, with a snapshot each second and from one to four gaps of 20 us to 300 us in each.
+pub fn recording(count: u64) -> Vec<Snapshot> {
+    let gap = |second, number| (0, 20_000 + (second * 5 + number * 3) % 29 * 10_000, false);
+    let gaps = |second: u64| (0..=second * 7 % 4).map(move |number| gap(second, number));
+    let seconds: Vec<Vec<Made>> = (1..=count).map(|second| gaps(second).collect()).collect();
+    snapshots(1, &seconds)
 }
 
 /// `snapshots` so many seconds later.
@@ -75,7 +75,7 @@ pub fn later(snapshots: &[Snapshot], seconds: i64) -> Vec<Snapshot> {
     all
 }
 
-/// The header of a run that began so many seconds after [`BEGAN`].
+/// The header of a run that began so many seconds after the first.
 pub fn header(seconds: i64, part: u64) -> Header {
     Header {
         schema_version: SCHEMA_VERSION,
@@ -116,44 +116,8 @@ pub fn write(path: &Path, header: Option<&Header>, snapshots: &[Snapshot]) {
     fs::write(path, lines(header, snapshots)).expect("written");
 }
 
-fn at(ms: u64) -> Timestamp {
-    BEGAN + SignedDuration::from_millis(ms.cast_signed())
-}
-
-fn gap(interval: u64, number: u64) -> Gap {
-    Gap {
-        cpu: 0,
-        end_time: at(interval * 1_000 - 900 + number * 137 + interval * 31 % 97),
-        duration_ns: 20_000 + (interval * 5 + number * 3) % 29 * 10_000,
-        cause: Cause::of_bits(0),
-        smis: 0,
-        steal_ns: 0,
-        window: None,
-    }
-}
-
-fn add(cpu: &mut CpuSnapshot, gap: &Gap) {
-    let ns = gap.duration_ns;
-    let gaps = &mut cpu.gaps;
-    let least = |old: Option<u64>| Some(old.map_or(ns, |old| old.min(ns)));
-    gaps.count += 1;
-    gaps.sum_ns += ns;
-    (gaps.min_ns, gaps.interval_min_ns) = (least(gaps.min_ns), least(gaps.interval_min_ns));
-    gaps.max_ns = gaps.max_ns.max(Some(ns));
-    gaps.interval_max_ns = gaps.interval_max_ns.max(Some(ns));
-    (gaps.last_ns, gaps.last_time) = (Some(ns), Some(gap.end_time));
-    cpu.records.sent += 1;
-    cpu.histogram.record(ns);
-    cpu.causes = vec![CauseStats {
-        cause: gap.cause,
-        count: gaps.count,
-        sum_ns: gaps.sum_ns,
-        max_ns: gaps.max_ns.unwrap_or(0),
-        histogram: cpu.histogram.clone(),
-    }];
-}
-
-fn detector() -> DetectorInfo {
+/// Spin, watching all of `cpus` CPUs half of the time.
+pub fn detector(cpus: u32) -> DetectorInfo {
     DetectorInfo {
         name: "spin".to_owned(),
         gap_kind: GapKind::Gap,
@@ -162,8 +126,8 @@ fn detector() -> DetectorInfo {
         window_ns: 100_000_000,
         irqs_off_max_ns: 1_000_000,
         mode: Mode::PerCpu,
-        cpus: "0".to_owned(),
+        cpus: (0..cpus).collect::<CpuList>().to_string(),
         step_ns: 25.0,
-        noise_floor_ns: 200,
+        noise_floor_ns: 168,
     }
 }

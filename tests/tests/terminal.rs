@@ -14,7 +14,7 @@ use std::{
 use aya::maps::{Array, Map, MapData, loaded_maps};
 use tempfile::TempDir;
 use tests::{
-    made,
+    made_up,
     pty::{ASKS_CURSOR, ENTERS_SCREEN, LEAVES_SCREEN, Pty, SHOWS_CURSOR},
     smilat, wait_until,
 };
@@ -23,8 +23,8 @@ use tests::{
 fn recording() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("recording");
-    let gaps: &[made::Made] = &[(0, 20_000, false), (1, 50_000, true)];
-    made::write(&path, &made::snapshots(2, &[gaps; 5]));
+    let gaps: &[made_up::Made] = &[(0, 20_000, false), (1, 50_000, true)];
+    made_up::write(&path, None, &made_up::snapshots(2, &[gaps; 5]));
     (folder, path)
 }
 

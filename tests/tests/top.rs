@@ -7,7 +7,7 @@ use std::{
 };
 
 use aya::maps::{Array, Map, MapData, loaded_maps};
-use tests::{made, output, refused, smilat, smilat_path, stderr, tmux::Tmux, wait_until};
+use tests::{made_up, output, refused, smilat, smilat_path, stderr, tmux::Tmux, wait_until};
 
 /// What `smilat top ARGS` is for the shell.
 fn top(args: &str) -> String {
@@ -86,13 +86,13 @@ fn keys_do_what_the_help_says() {
 
 /// A recording of three CPUs whose gaps have another order by each column.
 fn three_cpus(folder: &Path) -> String {
-    let seconds: [&[made::Made]; 3] = [
+    let seconds: [&[made_up::Made]; 3] = [
         &[(0, 100_000, false), (1, 50_000, false), (2, 500_000, true)],
         &[(1, 30_000, false), (1, 30_000, false), (0, 20_000, false)],
         &[(0, 90_000, false), (1, 95_000, false)],
     ];
     let path = folder.join("three.ndjson");
-    made::write(&path, &made::snapshots(3, &seconds));
+    made_up::write(&path, None, &made_up::snapshots(3, &seconds));
     path.display().to_string()
 }
 
@@ -387,10 +387,10 @@ fn colours_are_left_out_where_they_are_not_wanted() {
 
 /// A recording of ten seconds whose last line is torn, and how many gaps and snapshots it has.
 fn recording(folder: &Path) -> (String, u64, usize) {
-    let second: &[made::Made] = &[(0, 20_000, false), (1, 30_000, true), (1, 15_000, false)];
-    let all = made::snapshots(2, &[second; 10]);
+    let second: &[made_up::Made] = &[(0, 20_000, false), (1, 30_000, true), (1, 15_000, false)];
+    let all = made_up::snapshots(2, &[second; 10]);
     let path = folder.join("recording.ndjson");
-    made::write(&path, &all);
+    made_up::write(&path, None, &all);
     let mut file = OpenOptions::new().append(true).open(&path).expect("open");
     write!(file, "{{\"schema_version\":1,\"time").expect("write");
     let last = all.last().expect("a snapshot");

@@ -374,7 +374,7 @@ fn added(
         });
         let since = timeline::since(cpu, before, missing);
         for cause in timeline::causes_since(cpu, before, &since, &snapshot.gaps) {
-            totals::add_cause(&mut causes, &cause);
+            cause.add_to(&mut causes);
         }
         counts.add(&since);
     }

@@ -2,20 +2,15 @@
 
 use std::{collections::BTreeMap, iter};
 
-use fastrand::Rng;
-use jiff::Timestamp;
-
 use super::{Summariser, timeline::after};
 use crate::{
     kernel::cpus::CpuList,
-    model::{
-        Attribution, Cause, CauseStats, CpuSnapshot, DetectorInfo, Gap, GapKind, GapStats,
-        Histogram, OwnCost, RecordCounts, SCHEMA_VERSION, Snapshot, StretchCounts, Summary,
-        TracerCounts, WindowCounts,
-    },
+    made_up::{self, BEGAN},
+    model::{Cause, CpuSnapshot, DetectorInfo, Gap, Snapshot, Summary},
     recording::Line,
     settings::Mode,
 };
+use fastrand::Rng;
 
 /// When gaps of a source come, in seconds.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +61,12 @@ impl Plan {
     /// On one CPU all the time: `width_ms` of each `window_ms`.
     pub(super) fn new(seconds: u64, width_ms: u64, window_ms: u64, sources: Vec<Source>) -> Self {
         Self {
-            detector: detector(width_ms * 1_000_000, window_ms * 1_000_000),
+            detector: DetectorInfo {
+                width_ns: width_ms * 1_000_000,
+                window_ns: window_ms * 1_000_000,
+                mode: Mode::PerCpu,
+                ..made_up::detector()
+            },
             cpus: 1,
             seconds,
             interval_s: 1,
@@ -94,7 +94,7 @@ impl Plan {
             cpus: (0..self.cpus).collect::<CpuList>().to_string(),
             ..self.detector.clone()
         };
-        let mut cpus: Vec<CpuSnapshot> = (0..self.cpus).map(empty).collect();
+        let mut cpus: Vec<CpuSnapshot> = (0..self.cpus).map(CpuSnapshot::new).collect();
         let mut left: Vec<_> = windows
             .into_iter()
             .map(|windows| windows.into_iter().peekable())
@@ -106,7 +106,7 @@ impl Plan {
             let end = (interval * interval_s) as f64;
             let mut single = Vec::new();
             for cpu in &mut cpus {
-                (cpu.gaps.interval_min_ns, cpu.gaps.interval_max_ns) = (None, None);
+                cpu.begin_interval();
                 let windows = &mut left[cpu.cpu as usize];
                 for (from, to) in iter::from_fn(|| windows.next_if(|(from, _)| *from < end)) {
                     cpu.exposure_ns += ((to - from) * 1e9) as u64;
@@ -116,7 +116,7 @@ impl Plan {
             }
             while let Some((at, gap)) = gaps.next_if(|(at, _)| *at < end) {
                 let cpu = &mut cpus[gap.cpu as usize];
-                count(cpu, &gap);
+                cpu.count(&gap);
                 let sent = sent.entry((gap.cpu, at as u64)).or_default();
                 *sent += 1;
                 if *sent > limit {
@@ -127,19 +127,13 @@ impl Plan {
                 }
             }
             sent.clear();
+            let elapsed_ns = interval * interval_s * 1_000_000_000;
             Snapshot {
-                schema_version: SCHEMA_VERSION,
-                time: after(BEGAN, interval * interval_s * 1_000_000_000),
-                elapsed_ns: interval * interval_s * 1_000_000_000,
+                elapsed_ns,
                 interval,
                 last: interval == last,
-                detector: detector.clone(),
-                attribution: Attribution::default(),
-                own_cost: OwnCost::default(),
-                cpus: cpus.clone(),
                 gaps: single,
-                gaps_dropped: 0,
-                recording_lost: None,
+                ..Snapshot::new(after(BEGAN, elapsed_ns), detector.clone(), cpus.clone())
             }
         })
     }
@@ -190,18 +184,9 @@ impl Plan {
                     if !within {
                         continue;
                     }
-                    seen.push((
-                        at,
-                        Gap {
-                            cpu,
-                            end_time: after(BEGAN, (at * 1e9 + us * 1e3) as u64),
-                            duration_ns: (us * 1e3) as u64,
-                            cause: Cause::of_bits(source.cause),
-                            smis: 0,
-                            steal_ns: 0,
-                            window: None,
-                        },
-                    ));
+                    let end = after(BEGAN, (at * 1e9 + us * 1e3) as u64);
+                    let cause = Cause::of_bits(source.cause);
+                    seen.push((at, Gap::new(cpu, end, (us * 1e3) as u64, cause)));
                 }
             }
         }
@@ -210,9 +195,6 @@ impl Plan {
     }
 }
 
-/// When all of them begin.
-pub(super) const BEGAN: Timestamp = Timestamp::constant(1_800_000_000, 0);
-
 /// The summary of these snapshots, without a search for fixed intervals.
 pub(super) fn summary_of(name: &str, snapshots: impl IntoIterator<Item = Snapshot>) -> Summary {
     let mut summariser = Summariser::new(name.to_owned(), None);
@@ -220,66 +202,6 @@ pub(super) fn summary_of(name: &str, snapshots: impl IntoIterator<Item = Snapsho
         summariser.add(name, Line::Snapshot(Box::new(snapshot)));
     }
     summariser.finish_quickly().expect("snapshots")
-}
-
-/// Spin, watching all CPUs at once, with a threshold of 10 us.
-pub(super) fn detector(width_ns: u64, window_ns: u64) -> DetectorInfo {
-    DetectorInfo {
-        name: "spin".to_owned(),
-        gap_kind: GapKind::Gap,
-        threshold_ns: 10_000,
-        width_ns,
-        window_ns,
-        irqs_off_max_ns: 1_000_000,
-        mode: Mode::PerCpu,
-        cpus: "0".to_owned(),
-        step_ns: 25.0,
-        noise_floor_ns: 200,
-    }
-}
-
-/// A CPU that saw nothing.
-pub(super) fn empty(cpu: u32) -> CpuSnapshot {
-    CpuSnapshot {
-        cpu,
-        exposure_ns: 0,
-        windows: WindowCounts::default(),
-        stretches: StretchCounts::default(),
-        gaps: GapStats::default(),
-        tracer: TracerCounts::default(),
-        records: RecordCounts::default(),
-        histogram: Histogram::default(),
-        causes: Vec::new(),
-        smis: None,
-        steal: None,
-        smi_cost: None,
-    }
-}
-
-/// Adds a gap to what its CPU saw.
-pub(super) fn count(cpu: &mut CpuSnapshot, gap: &Gap) {
-    let ns = gap.duration_ns;
-    let least = |old: Option<u64>| Some(old.map_or(ns, |old| old.min(ns)));
-    let gaps = &mut cpu.gaps;
-    gaps.count += 1;
-    gaps.sum_ns += ns;
-    (gaps.min_ns, gaps.interval_min_ns) = (least(gaps.min_ns), least(gaps.interval_min_ns));
-    gaps.max_ns = gaps.max_ns.max(Some(ns));
-    gaps.interval_max_ns = gaps.interval_max_ns.max(Some(ns));
-    (gaps.last_ns, gaps.last_time) = (Some(ns), Some(gap.end_time));
-    cpu.histogram.record(ns);
-    let mut histogram = Histogram::default();
-    histogram.record(ns);
-    super::totals::add_cause(
-        &mut cpu.causes,
-        &CauseStats {
-            cause: gap.cause,
-            count: 1,
-            sum_ns: ns,
-            max_ns: ns,
-            histogram,
-        },
-    );
 }
 
 fn moments(when: When, seconds: f64, random: &mut Rng) -> Vec<f64> {

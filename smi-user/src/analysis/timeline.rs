@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use smi_common::buckets;
 
-use super::totals;
 use crate::model::{CauseStats, CpuSnapshot, Gap, Interval, Slot};
 
 /// More slots than these are merged, two into one.
@@ -46,7 +45,7 @@ impl Timeline {
         let (sum, by_cause) = &mut self.slots[at];
         sum.add(counts);
         for cause in causes {
-            totals::add_cause(by_cause, cause);
+            cause.add_to(by_cause);
         }
     }
 
@@ -109,7 +108,7 @@ impl Timeline {
             } else if let Some((sum, by_cause)) = merged.last_mut() {
                 sum.add(&counts);
                 for cause in &causes {
-                    totals::add_cause(by_cause, cause);
+                    cause.add_to(by_cause);
                 }
             }
         }

@@ -1,8 +1,10 @@
 //! Totals that outlast the detector that counted them: a run that starts its detector again goes on from where it was.
 
+use std::ops::AddAssign;
+
 use super::{
-    CauseStats, CpuSnapshot, GapStats, OwnCost, RecordCounts, SmiCost, SmiCounts, Snapshot,
-    StealCounts, StretchCounts, TracerCounts, WindowCounts, own_cost::BpfCost,
+    BpfCost, CpuSnapshot, GapStats, RecordCounts, SmiCost, SmiCounts, Snapshot, StealCounts,
+    StretchCounts, TracerCounts, WindowCounts,
 };
 
 impl Snapshot {
@@ -15,11 +17,15 @@ impl Snapshot {
         self.elapsed_ns += started_ns;
         self.interval += before.interval;
         self.gaps_dropped += before.gaps_dropped;
-        self.own_cost = own_cost(self.own_cost, before.own_cost);
+        // CPU time and memory are the process's and go on by themselves; the BPF programs are new ones.
+        add_if_there(&mut self.own_cost.bpf, before.own_cost.bpf);
         for earlier in &before.cpus {
-            match self.cpus.iter_mut().find(|cpu| cpu.cpu == earlier.cpu) {
-                Some(cpu) => cpu.go_on_from(earlier),
-                None => self.cpus.push(earlier.without_interval()),
+            if let Some(cpu) = self.cpus.iter_mut().find(|cpu| cpu.cpu == earlier.cpu) {
+                cpu.go_on_from(earlier);
+            } else {
+                let mut cpu = earlier.clone();
+                cpu.begin_interval();
+                self.cpus.push(cpu);
             }
         }
         self.cpus.sort_by_key(|cpu| cpu.cpu);
@@ -30,163 +36,95 @@ impl CpuSnapshot {
     /// As [`Snapshot::go_on_from`], of one CPU.
     pub(crate) fn go_on_from(&mut self, before: &Self) {
         self.exposure_ns += before.exposure_ns;
-        self.windows = windows(self.windows, before.windows);
-        self.stretches = stretches(self.stretches, before.stretches);
-        self.gaps = gaps(self.gaps, before.gaps);
-        self.tracer = tracer(self.tracer, before.tracer);
-        self.records = records(self.records, before.records);
+        self.windows += before.windows;
+        self.stretches += before.stretches;
+        self.gaps.go_on_from(&before.gaps);
+        self.tracer += before.tracer;
+        self.records += before.records;
         self.histogram.add(&before.histogram);
         for earlier in &before.causes {
-            match self
-                .causes
-                .iter_mut()
-                .find(|now| now.cause == earlier.cause)
-            {
-                Some(now) => add_cause(now, earlier),
-                None => self.causes.push(earlier.clone()),
-            }
+            earlier.add_to(&mut self.causes);
         }
         self.causes.sort_by_key(|of| of.cause);
-        self.smis = both(self.smis, before.smis, smis);
-        self.steal = both(self.steal, before.steal, steal);
-        self.smi_cost = both(self.smi_cost, before.smi_cost, smi_cost);
-    }
-
-    /// As it is once an interval passed in which it was not watched.
-    fn without_interval(&self) -> Self {
-        let mut cpu = self.clone();
-        cpu.gaps.interval_min_ns = None;
-        cpu.gaps.interval_max_ns = None;
-        cpu
+        add_if_there(&mut self.smis, before.smis);
+        add_if_there(&mut self.steal, before.steal);
+        add_if_there(&mut self.smi_cost, before.smi_cost);
     }
 }
 
-/// What is there of the two, added up if both are: what nothing counts any more keeps its total.
-fn both<T>(now: Option<T>, before: Option<T>, add: impl FnOnce(T, T) -> T) -> Option<T> {
+impl GapStats {
+    fn go_on_from(&mut self, before: &Self) {
+        self.count += before.count;
+        self.sum_ns += before.sum_ns;
+        self.min_ns = self.min_ns.into_iter().chain(before.min_ns).min();
+        self.max_ns = self.max_ns.max(before.max_ns);
+        self.last_ns = self.last_ns.or(before.last_ns);
+        self.last_time = self.last_time.or(before.last_time);
+    }
+}
+
+/// Adds up what is there of the two: what nothing counts any more keeps its total.
+fn add_if_there<T: Copy + AddAssign>(now: &mut Option<T>, before: Option<T>) {
     match (now, before) {
-        (Some(now), Some(before)) => Some(add(now, before)),
-        (now, before) => now.or(before),
+        (Some(now), Some(before)) => *now += before,
+        (now, before) => *now = now.or(before),
     }
 }
 
-/// The sum if both are there: else it would stand for a part of the time only, beside counts of all of it.
-fn sum_of_both(now: Option<u64>, before: Option<u64>) -> Option<u64> {
-    Some(now? + before?)
+/// Has these counts added up, each for itself.
+macro_rules! add_up {
+    ($($counts:ident { $($count:ident),+ })+) => {
+        $(impl AddAssign for $counts {
+            fn add_assign(&mut self, other: Self) {
+                // Whole, so that none is left out.
+                let Self { $($count),+ } = other;
+                $(self.$count += $count;)+
+            }
+        })+
+    };
 }
 
-fn windows(now: WindowCounts, before: WindowCounts) -> WindowCounts {
-    WindowCounts {
-        scheduled: now.scheduled + before.scheduled,
-        run: now.run + before.run,
-        skipped: now.skipped + before.skipped,
+add_up! {
+    WindowCounts { scheduled, run, skipped }
+    StretchCounts { scheduled, run, skipped, steps, clock_went_back }
+    TracerCounts { steps_over, nmi_count, nmi_ns }
+    RecordCounts { sent, limited, lost }
+    StealCounts { sampled_ns, in_gaps_ns }
+    BpfCost { runs, run_ns }
+}
+
+impl AddAssign for SmiCounts {
+    fn add_assign(&mut self, other: Self) {
+        // Of one alone it would stand for a part of the time only, beside counts of all of it.
+        let of_both = |one: Option<u64>, other: Option<u64>| Some(one? + other?);
+        self.counted += other.counted;
+        self.sampled = of_both(self.sampled, other.sampled);
+        self.in_gaps = of_both(self.in_gaps, other.in_gaps);
+        self.unread += other.unread;
     }
 }
 
-fn stretches(now: StretchCounts, before: StretchCounts) -> StretchCounts {
-    StretchCounts {
-        scheduled: now.scheduled + before.scheduled,
-        run: now.run + before.run,
-        skipped: now.skipped + before.skipped,
-        steps: now.steps + before.steps,
-        clock_went_back: now.clock_went_back + before.clock_went_back,
-    }
-}
-
-fn gaps(now: GapStats, before: GapStats) -> GapStats {
-    GapStats {
-        count: now.count + before.count,
-        sum_ns: now.sum_ns + before.sum_ns,
-        min_ns: now.min_ns.into_iter().chain(before.min_ns).min(),
-        max_ns: now.max_ns.max(before.max_ns),
-        interval_min_ns: now.interval_min_ns,
-        interval_max_ns: now.interval_max_ns,
-        last_ns: now.last_ns.or(before.last_ns),
-        last_time: now.last_time.or(before.last_time),
-    }
-}
-
-fn tracer(now: TracerCounts, before: TracerCounts) -> TracerCounts {
-    TracerCounts {
-        steps_over: now.steps_over + before.steps_over,
-        nmi_count: now.nmi_count + before.nmi_count,
-        nmi_ns: now.nmi_ns + before.nmi_ns,
-    }
-}
-
-fn records(now: RecordCounts, before: RecordCounts) -> RecordCounts {
-    RecordCounts {
-        sent: now.sent + before.sent,
-        limited: now.limited + before.limited,
-        lost: now.lost + before.lost,
-    }
-}
-
-fn add_cause(now: &mut CauseStats, before: &CauseStats) {
-    now.count += before.count;
-    now.sum_ns += before.sum_ns;
-    now.max_ns = now.max_ns.max(before.max_ns);
-    now.histogram.add(&before.histogram);
-}
-
-fn smis(now: SmiCounts, before: SmiCounts) -> SmiCounts {
-    SmiCounts {
-        counted: now.counted + before.counted,
-        sampled: sum_of_both(now.sampled, before.sampled),
-        in_gaps: sum_of_both(now.in_gaps, before.in_gaps),
-        unread: now.unread + before.unread,
-    }
-}
-
-fn steal(now: StealCounts, before: StealCounts) -> StealCounts {
-    StealCounts {
-        sampled_ns: now.sampled_ns + before.sampled_ns,
-        in_gaps_ns: now.in_gaps_ns + before.in_gaps_ns,
-    }
-}
-
-fn smi_cost(now: SmiCost, before: SmiCost) -> SmiCost {
-    SmiCost {
-        // One after the other, where `total` has them at the same time.
-        smis: now.smis + before.smis,
-        ..SmiCost::total([now, before])
-    }
-}
-
-/// CPU time and memory are the process's and go on by themselves; the BPF programs are new ones.
-fn own_cost(now: OwnCost, before: OwnCost) -> OwnCost {
-    OwnCost {
-        bpf: both(now.bpf, before.bpf, |now, before| BpfCost {
-            runs: now.runs + before.runs,
-            run_ns: now.run_ns + before.run_ns,
-        }),
-        ..now
+impl AddAssign for SmiCost {
+    fn add_assign(&mut self, other: Self) {
+        *self = Self {
+            // One after the other, where `total` has them at the same time.
+            smis: self.smis + other.smis,
+            ..Self::total([*self, other])
+        };
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
     use crate::{
-        model::{Attribution, Cause, DetectorInfo, GapKind, Histogram, SCHEMA_VERSION},
-        settings::Mode,
+        made_up,
+        model::{Cause, Gap, OwnCost},
     };
 
     /// A CPU with gaps of these durations, all of one cause, and every other count `each`.
-    fn cpu(cpu: u32, durations: &[u64], bits: u64, each: u64) -> CpuSnapshot {
-        let mut histogram = Histogram::default();
-        for ns in durations {
-            histogram.record(*ns);
-        }
-        let count = durations.len() as u64;
-        let sum_ns = durations.iter().sum();
-        let (min_ns, max_ns) = (
-            durations.iter().min().copied(),
-            durations.iter().max().copied(),
-        );
-        CpuSnapshot {
-            cpu,
+    fn cpu(number: u32, durations: &[u64], bits: u64, each: u64) -> CpuSnapshot {
+        let mut cpu = CpuSnapshot {
             exposure_ns: each,
             windows: WindowCounts {
                 scheduled: each,
@@ -200,16 +138,6 @@ mod tests {
                 steps: each,
                 clock_went_back: each,
             },
-            gaps: GapStats {
-                count,
-                sum_ns,
-                min_ns,
-                max_ns,
-                interval_min_ns: min_ns,
-                interval_max_ns: max_ns,
-                last_ns: durations.last().copied(),
-                last_time: durations.last().map(|_| Timestamp::UNIX_EPOCH),
-            },
             tracer: TracerCounts {
                 steps_over: each,
                 nmi_count: each,
@@ -220,19 +148,6 @@ mod tests {
                 limited: each,
                 lost: each,
             },
-            histogram: histogram.clone(),
-            causes: durations
-                .iter()
-                .max()
-                .map(|max_ns| CauseStats {
-                    cause: Cause::of_bits(bits),
-                    count,
-                    sum_ns,
-                    max_ns: *max_ns,
-                    histogram,
-                })
-                .into_iter()
-                .collect(),
             smis: Some(SmiCounts {
                 counted: each,
                 sampled: Some(each),
@@ -244,29 +159,19 @@ mod tests {
                 in_gaps_ns: each,
             }),
             smi_cost: Some(SmiCost::of(each, 100 * each, 99 * each)),
+            ..CpuSnapshot::new(number)
+        };
+        for ns in durations {
+            let cause = Cause::of_bits(bits);
+            cpu.count(&Gap::new(number, made_up::BEGAN, *ns, cause));
         }
+        cpu
     }
 
     fn snapshot(interval: u64, elapsed_ns: u64, cpus: Vec<CpuSnapshot>) -> Snapshot {
         Snapshot {
-            schema_version: SCHEMA_VERSION,
-            time: Timestamp::UNIX_EPOCH,
             elapsed_ns,
             interval,
-            last: false,
-            detector: DetectorInfo {
-                name: "spin".to_owned(),
-                gap_kind: GapKind::Gap,
-                threshold_ns: 1,
-                width_ns: 1,
-                window_ns: 1,
-                irqs_off_max_ns: 1,
-                mode: Mode::None,
-                cpus: String::new(),
-                step_ns: 0.0,
-                noise_floor_ns: 0,
-            },
-            attribution: Attribution::default(),
             own_cost: OwnCost {
                 cpu_ns: elapsed_ns,
                 resident_bytes: Some(5),
@@ -275,10 +180,8 @@ mod tests {
                     run_ns: interval,
                 }),
             },
-            cpus,
-            gaps: Vec::new(),
             gaps_dropped: interval,
-            recording_lost: None,
+            ..Snapshot::new(made_up::BEGAN, made_up::detector(), cpus)
         }
     }
 
@@ -350,16 +253,20 @@ mod tests {
             unread: 3,
         };
         for (now, before) in [(compared, counted), (counted, compared)] {
-            let sum = smis(now, before);
+            let mut sum = now;
+            sum += before;
             assert_eq!((sum.counted, sum.unread), (105, 3));
             assert_eq!((sum.sampled, sum.in_gaps), (None, None));
         }
-        assert_eq!(smis(compared, compared).sampled, Some(4));
+        let mut sum = compared;
+        sum += compared;
+        assert_eq!(sum.sampled, Some(4));
     }
 
     #[test]
     fn the_share_of_smis_weighs_by_cycles_and_theirs_add_up() {
-        let cost = smi_cost(SmiCost::of(2, 100, 90), SmiCost::of(3, 300, 300));
+        let mut cost = SmiCost::of(2, 100, 90);
+        cost += SmiCost::of(3, 300, 300);
         assert_eq!((cost.smis, cost.aperf, cost.cycles), (5, 400, 390));
         assert!((cost.share - 0.025).abs() < 1e-12, "{cost:?}");
     }

@@ -31,6 +31,17 @@ impl From<[u64; BUCKETS]> for Histogram {
     }
 }
 
+impl FromIterator<u64> for Histogram {
+    /// Of these durations in ns.
+    fn from_iter<T: IntoIterator<Item = u64>>(durations: T) -> Self {
+        let mut histogram = Self::default();
+        for ns in durations {
+            histogram.record(ns);
+        }
+        histogram
+    }
+}
+
 impl Histogram {
     /// Counts by position, from the shortest.
     pub fn counts(&self) -> &[u64; BUCKETS] {
@@ -137,11 +148,7 @@ mod tests {
     use super::*;
 
     fn of(durations: impl IntoIterator<Item = u64>) -> Histogram {
-        let mut histogram = Histogram::default();
-        for ns in durations {
-            histogram.record(ns);
-        }
-        histogram
+        durations.into_iter().collect()
     }
 
     #[test]

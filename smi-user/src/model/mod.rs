@@ -3,6 +3,7 @@
 mod carry;
 mod cause;
 mod cost;
+mod count;
 mod histogram;
 mod own_cost;
 mod recording;

@@ -87,7 +87,7 @@ pub struct TracerCounts {
 }
 
 /// One CPU's part of a snapshot.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CpuSnapshot {
     /// Its number.
     pub cpu: u32,
@@ -314,15 +314,7 @@ impl Snapshot {
     pub fn causes(&self) -> Vec<CauseStats> {
         let mut all: Vec<CauseStats> = Vec::new();
         for one in self.cpus.iter().flat_map(|cpu| &cpu.causes) {
-            match all.iter_mut().find(|sum| sum.cause == one.cause) {
-                Some(sum) => {
-                    sum.count += one.count;
-                    sum.sum_ns += one.sum_ns;
-                    sum.max_ns = sum.max_ns.max(one.max_ns);
-                    sum.histogram.add(&one.histogram);
-                }
-                None => all.push(one.clone()),
-            }
+            one.add_to(&mut all);
         }
         all.sort_by_key(|stats| std::cmp::Reverse(stats.count));
         all
@@ -339,17 +331,13 @@ mod tests {
     use super::*;
 
     fn interval(durations: &[u64], exposure_ns: u64) -> Interval {
-        let mut histogram = Histogram::default();
-        for ns in durations {
-            histogram.record(*ns);
-        }
         Interval {
             exposure_ns,
             count: durations.len() as u64,
             sum_ns: durations.iter().sum(),
             min_ns: durations.iter().min().copied(),
             max_ns: durations.iter().max().copied(),
-            histogram,
+            histogram: durations.iter().copied().collect(),
         }
     }
 

@@ -11,7 +11,7 @@ mod reader;
 mod recorder;
 mod rotation;
 #[cfg(test)]
-pub(crate) mod samples;
+mod samples;
 mod sequence;
 mod tail;
 mod writer;

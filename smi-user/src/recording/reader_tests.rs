@@ -3,7 +3,10 @@ use std::{fs, io::Write as _};
 use flate2::{Compression, write::GzEncoder};
 
 use super::*;
-use crate::recording::{parts, samples};
+use crate::{
+    made_up,
+    recording::{parts, samples},
+};
 
 fn pack(text: &[u8]) -> Vec<u8> {
     let mut packed = GzEncoder::new(Vec::new(), Compression::default());
@@ -120,7 +123,7 @@ fn parts_are_read_oldest_first_and_one_given_by_name_alone() {
 
 #[test]
 fn what_is_missing_is_remarked() {
-    let started = samples::started();
+    let started = made_up::BEGAN;
     let text = [
         samples::header(3),
         samples::line(7),

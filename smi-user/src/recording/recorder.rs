@@ -247,7 +247,7 @@ mod tests {
     use std::{fs, time::Instant};
 
     use super::*;
-    use crate::recording::samples;
+    use crate::{made_up, recording::samples};
 
     fn wait_until(done: impl Fn() -> bool) {
         let began = Instant::now();
@@ -266,8 +266,7 @@ mod tests {
             keep: 1,
         };
         let claim = Claim::take(&path).expect("free");
-        let mut recorder =
-            Recorder::begin(claim, rotation, samples::first_header()).expect("begun");
+        let mut recorder = Recorder::begin(claim, rotation, made_up::header()).expect("begun");
         let line = |interval| Bytes::from(samples::line(interval));
         let len = || fs::metadata(&path).map_or(0, |file| file.len());
         let before = len();

@@ -1,7 +1,10 @@
 use std::{fs, path::PathBuf};
 
 use super::*;
-use crate::recording::{Line, Reader, samples};
+use crate::{
+    made_up,
+    recording::{Line, Reader, samples},
+};
 
 struct Place {
     _folder: tempfile::TempDir,
@@ -27,7 +30,7 @@ impl Place {
 
     fn begin(&self, size: u64, keep: u64) -> Writer {
         let claim = Claim::take(&self.path).expect("it is free");
-        Writer::begin(claim, Rotation { size, keep }, samples::first_header()).expect("begun")
+        Writer::begin(claim, Rotation { size, keep }, made_up::header()).expect("begun")
     }
 
     /// Names of the files, and the numbers of intervals in each, oldest first; `-` for a header and `!` for a torn line.

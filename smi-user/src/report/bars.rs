@@ -81,11 +81,7 @@ mod tests {
     use super::*;
 
     fn of(durations: impl IntoIterator<Item = u64>) -> Histogram {
-        let mut histogram = Histogram::default();
-        for ns in durations {
-            histogram.record(ns);
-        }
-        histogram
+        durations.into_iter().collect()
     }
 
     #[test]

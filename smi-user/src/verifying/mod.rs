@@ -363,15 +363,13 @@ fn called(trial: &Trial) -> Finding {
 mod tests {
     use super::*;
     use crate::{
-        model::{
-            Attribution, Cause, CpuSnapshot, DetectorInfo, GapStats, Histogram, OwnCost,
-            RecordCounts, SmiCounts, StretchCounts, TracerCounts, WindowCounts,
-        },
-        settings::Mode,
+        made_up::{self, BEGAN},
+        model::{Cause, CpuSnapshot, SmiCounts},
     };
 
     fn trial(counts: &[(u32, u64)]) -> Trial {
-        let write = SystemTime::UNIX_EPOCH..SystemTime::UNIX_EPOCH + Duration::from_millis(1);
+        let began = SystemTime::from(BEGAN);
+        let write = began..began + Duration::from_millis(1);
         Trial {
             writes: Ok(Writes {
                 cpu: 0,
@@ -432,65 +430,22 @@ mod tests {
     /// A trial in which CPU 1 was watched, with gaps that ended so many us after the first write began, of 200 us each,
     /// and were called SMIs or not.
     fn watched(sampled: u64, in_gaps: u64, gaps: &[(u64, bool)]) -> Trial {
-        let gaps = gaps
-            .iter()
-            .map(|(end_us, smi)| Gap {
-                cpu: 1,
-                end_time: jiff::Timestamp::UNIX_EPOCH + Duration::from_micros(*end_us),
-                duration_ns: 200_000,
-                cause: Cause::of_bits(u64::from(*smi) * smi_common::cause::SMI),
-                smis: u64::from(*smi),
-                steal_ns: 0,
-                window: None,
-            })
-            .collect();
         let cpu = CpuSnapshot {
-            cpu: 1,
-            exposure_ns: 1,
-            windows: WindowCounts::default(),
-            stretches: StretchCounts::default(),
-            gaps: GapStats::default(),
-            tracer: TracerCounts::default(),
-            records: RecordCounts::default(),
-            histogram: Histogram::default(),
-            causes: Vec::new(),
             smis: Some(SmiCounts {
                 counted: 3,
                 sampled: Some(sampled),
                 in_gaps: Some(in_gaps),
                 unread: 0,
             }),
-            steal: None,
-            smi_cost: None,
+            ..CpuSnapshot::new(1)
         };
-        let snapshot = Snapshot {
-            schema_version: 1,
-            time: jiff::Timestamp::UNIX_EPOCH,
-            elapsed_ns: 1,
-            interval: 1,
-            last: true,
-            detector: DetectorInfo {
-                name: "spin".to_owned(),
-                gap_kind: GapKind::Gap,
-                threshold_ns: 10_000,
-                width_ns: 1,
-                window_ns: 1,
-                irqs_off_max_ns: 1,
-                mode: Mode::PerCpu,
-                cpus: "1".to_owned(),
-                step_ns: 1.0,
-                noise_floor_ns: 1,
-            },
-            own_cost: OwnCost::default(),
-            attribution: Attribution {
-                smi: Proof::Gap,
-                ..Attribution::default()
-            },
-            cpus: vec![cpu],
-            gaps,
-            gaps_dropped: 0,
-            recording_lost: None,
-        };
+        let mut snapshot = Snapshot::new(BEGAN, made_up::detector(), vec![cpu]);
+        snapshot.attribution.smi = Proof::Gap;
+        snapshot.gaps.extend(gaps.iter().map(|(end_us, smi)| {
+            let end = BEGAN + Duration::from_micros(*end_us);
+            let cause = [Cause::UNKNOWN, Cause::SMI][usize::from(*smi)];
+            Gap::new(1, end, 200_000, cause)
+        }));
         Trial {
             watched: Ok(Watched { cpu: 1, snapshot }),
             ..trial(&[(0, 3), (1, 3)])

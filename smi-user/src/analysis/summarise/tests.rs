@@ -1,8 +1,11 @@
 //! A summary says what its lines say, neither more nor less.
 
-use super::super::synthetic::{BEGAN, Plan, Source, When, noise};
+use super::super::synthetic::{Plan, Source, When, noise};
 use super::*;
-use crate::model::{Gap, Machine};
+use crate::{
+    made_up::{self, BEGAN},
+    model::{Cause, Gap},
+};
 
 fn plan(seconds: u64) -> Plan {
     let mut plan = Plan::new(
@@ -25,13 +28,10 @@ fn plan(seconds: u64) -> Plan {
 
 fn header(started: i64, part: u64) -> Line {
     Line::Header(Box::new(Header {
-        schema_version: 1,
-        smilat: "0".to_owned(),
         started: Timestamp::from_second(started).expect("a time"),
         part,
-        interval_ns: 1_000_000_000,
         hardlimit_ns: Some(100_000),
-        machine: Machine::default(),
+        ..made_up::header()
     }))
 }
 
@@ -285,18 +285,7 @@ fn the_longest_gap_of_missing_lines_is_not_that_of_the_last_interval() {
     let long = |snapshot: &mut Snapshot, ns: u64, newest: bool| {
         let cpu = &mut snapshot.cpus[0];
         let newest_max = cpu.gaps.interval_max_ns;
-        super::super::synthetic::count(
-            cpu,
-            &Gap {
-                cpu: 0,
-                end_time: snapshot.time,
-                duration_ns: ns,
-                cause: crate::model::Cause::of_bits(0),
-                smis: 0,
-                steal_ns: 0,
-                window: None,
-            },
-        );
+        cpu.count(&Gap::new(0, snapshot.time, ns, Cause::UNKNOWN));
         if !newest {
             cpu.gaps.interval_max_ns = newest_max;
         }

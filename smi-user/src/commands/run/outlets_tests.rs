@@ -13,7 +13,8 @@ use clap::Parser as _;
 use super::*;
 use crate::{
     cli::{Cli, Command},
-    recording::{Line, Reader, samples},
+    made_up,
+    recording::{Line, Reader},
 };
 
 struct Place {
@@ -62,7 +63,7 @@ fn intervals(path: &Path) -> Vec<u64> {
 }
 
 fn snapshot(interval: u64) -> Arc<Snapshot> {
-    Arc::new(samples::snapshot(interval))
+    Arc::new(made_up::snapshot(interval))
 }
 
 #[tokio::test]
@@ -128,7 +129,7 @@ async fn reports_that_fail_end_only_themselves_where_there_is_a_recording() {
     let place = Place::new();
     let args = args(&[&option("record", &place.record), "--output=/dev/full"]);
     let mut outlets = open(&args).expect("opened");
-    let mut one = samples::snapshot(1);
+    let mut one = made_up::snapshot(1);
     one.gaps_dropped = 0;
     assert_eq!(outlets.interval(&Arc::new(one)), 0);
     outlets.closed().await;
@@ -201,7 +202,7 @@ async fn what_fails_elsewhere_does_not_keep_the_last_push_from_its_receiver() {
     let args = args(&["--output=/dev/full", &format!("--otlp={url}")]);
     let mut outlets = open(&args).expect("opened");
     outlets.interval(&snapshot(1));
-    let mut last = samples::snapshot(2);
+    let mut last = made_up::snapshot(2);
     last.last = true;
     assert!(
         outlets
@@ -230,7 +231,7 @@ async fn whoever_interrupts_the_end_is_told_what_is_not_written() {
     let reader = reader.recv().expect("a reader");
     // More than a pipe holds.
     for interval in 1..=60 {
-        let mut snapshot = samples::snapshot(interval);
+        let mut snapshot = made_up::snapshot(interval);
         snapshot.detector.cpus = "0-1,".repeat(2_000);
         outlets.interval(&Arc::new(snapshot));
     }

@@ -255,22 +255,11 @@ fn of_detection(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Mode;
+    use crate::made_up;
 
     #[test]
     fn gaps_and_the_longest_of_windows_are_not_added_up() {
-        let info = DetectorInfo {
-            name: "spin".to_owned(),
-            gap_kind: GapKind::Gap,
-            threshold_ns: 1,
-            width_ns: 1,
-            window_ns: 1,
-            irqs_off_max_ns: 1,
-            mode: Mode::None,
-            cpus: String::new(),
-            step_ns: 0.0,
-            noise_floor_ns: 0,
-        };
+        let info = made_up::detector();
         assert!(check_kind(&info, GapKind::Gap, "osnoise").is_ok());
         let told = check_kind(&info, GapKind::WindowMax, "hwlat").expect_err("another kind");
         assert!(

@@ -83,49 +83,18 @@ impl Totals {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
     use crate::{
-        model::{Attribution, Cause, DetectorInfo, Gap, GapKind, OwnCost, SCHEMA_VERSION},
-        settings::Mode,
+        made_up,
+        model::{Cause, Gap},
     };
 
     /// The snapshot of a detector's own `interval`, with as many single gaps.
     fn snapshot(interval: u64, gaps: usize) -> Snapshot {
-        let gap = Gap {
-            cpu: 0,
-            end_time: Timestamp::UNIX_EPOCH,
-            duration_ns: 1,
-            cause: Cause::of_bits(0),
-            smis: 0,
-            steal_ns: 0,
-            window: None,
-        };
         Snapshot {
-            schema_version: SCHEMA_VERSION,
-            time: Timestamp::UNIX_EPOCH,
             elapsed_ns: interval * 10,
-            interval,
-            last: false,
-            detector: DetectorInfo {
-                name: "spin".to_owned(),
-                gap_kind: GapKind::Gap,
-                threshold_ns: 1,
-                width_ns: 1,
-                window_ns: 1,
-                irqs_off_max_ns: 1,
-                mode: Mode::None,
-                cpus: String::new(),
-                step_ns: 0.0,
-                noise_floor_ns: 0,
-            },
-            attribution: Attribution::default(),
-            own_cost: OwnCost::default(),
-            cpus: Vec::new(),
-            gaps: vec![gap; gaps],
-            gaps_dropped: 0,
-            recording_lost: None,
+            gaps: vec![Gap::new(0, made_up::BEGAN, 1, Cause::UNKNOWN); gaps],
+            ..made_up::snapshot(interval)
         }
     }
 

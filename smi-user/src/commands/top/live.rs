@@ -266,20 +266,15 @@ fn next_threshold(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{model::GapKind, settings::Mode};
+    use crate::{made_up, model::GapKind};
 
     fn info(threshold_ns: u64) -> DetectorInfo {
         DetectorInfo {
             name: "hwlat".to_owned(),
             gap_kind: GapKind::WindowMax,
             threshold_ns,
-            width_ns: 1_000_000,
-            window_ns: 100_000_000,
-            irqs_off_max_ns: 1_000_000,
-            mode: Mode::RoundRobin,
-            cpus: "0-1".to_owned(),
             step_ns: 0.0,
-            noise_floor_ns: 0,
+            ..made_up::detector()
         }
     }
 

@@ -226,7 +226,7 @@ mod tests {
     use std::{fs::File, io::Write as _};
 
     use super::*;
-    use crate::report::tui::machine::Machine;
+    use crate::made_up::Machine;
 
     /// A recording of so many snapshots, with a torn line after the second.
     fn recording(folder: &Path, snapshots: u64) -> PathBuf {

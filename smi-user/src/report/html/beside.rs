@@ -176,17 +176,12 @@ fn numbers(summaries: &[Summary]) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Histogram;
 
     #[test]
     fn a_line_begins_with_all_gaps_and_falls_to_none() {
         let mut summary = super::super::tests::summary();
         assert!(rates(&summary).is_empty());
-        let mut histogram = Histogram::default();
-        for ns in [20_000, 20_000, 300_000] {
-            histogram.record(ns);
-        }
-        summary.total.histogram = histogram;
+        summary.total.histogram = [20_000, 20_000, 300_000].into_iter().collect();
         let line = rates(&summary);
         let (first, last) = (line[0], line[line.len() - 1]);
         // A second of exposure.

@@ -293,10 +293,8 @@ mod tests {
     #[test]
     fn no_line_crosses_the_words_of_another() {
         let mut summary = super::super::tests::summary();
-        summary.total.histogram = crate::model::Histogram::default();
-        for ns in (10_000..20_000).chain([21_000, 30_000, 5_000_000]) {
-            summary.total.histogram.record(ns);
-        }
+        let durations = (10_000..20_000).chain([21_000, 30_000, 5_000_000]);
+        summary.total.histogram = durations.collect();
         summary.total.max_ns = Some(5_000_000);
         for frame in Frame::both(300.0, 24.0) {
             let (_, scale) = bars_and_scale(&summary, &frame);
@@ -317,10 +315,7 @@ mod tests {
     #[test]
     fn bars_hold_every_gap_once() {
         let mut summary = super::super::tests::summary();
-        let mut histogram = crate::model::Histogram::default();
-        for octave in 0..40 {
-            histogram.record(1 << octave);
-        }
+        let histogram: crate::model::Histogram = (0..40).map(|octave| 1 << octave).collect();
         summary.total.histogram = histogram.clone();
         for frame in Frame::both(300.0, 24.0) {
             let (bars, _) = bars_and_scale(&summary, &frame);

@@ -5,12 +5,11 @@ use smi_common::cause::SETS;
 
 use super::html;
 use crate::{
+    made_up,
     model::{
-        Attribution, Cause, CauseStats, Comparison, CpuSnapshot, DetectorInfo, Difference, Gap,
-        GapKind, GapStats, Header, Histogram, Interval, Machine, Period, PeriodSearch,
-        RecordCounts, Slot, StretchCounts, Summary, TracerCounts, Verdict, WindowCounts,
+        Attribution, Cause, CauseStats, Comparison, CpuSnapshot, Difference, Gap, Header, Interval,
+        Machine, Period, PeriodSearch, Slot, Summary, Verdict,
     },
-    settings::Mode,
 };
 
 const BEGAN: &str = "2026-11-21T16:00:00Z";
@@ -27,30 +26,16 @@ pub(super) fn summary() -> Summary {
     Summary {
         name: "host.ndjson".to_owned(),
         header: Some(Header {
-            schema_version: 1,
-            smilat: "0.1.0".to_owned(),
             started: moment(0),
-            part: 1,
-            interval_ns: 1_000_000_000,
             hardlimit_ns: Some(100_000),
             machine: Machine {
                 hostname: Some("rt-host".to_owned()),
                 kernel: Some("6.12.48-rt".to_owned()),
                 ..Machine::default()
             },
+            ..made_up::header()
         }),
-        detector: DetectorInfo {
-            name: "spin".to_owned(),
-            gap_kind: GapKind::Gap,
-            threshold_ns: 10_000,
-            width_ns: 1_000_000,
-            window_ns: 100_000_000,
-            irqs_off_max_ns: 1_000_000,
-            mode: Mode::RoundRobin,
-            cpus: "0-1".to_owned(),
-            step_ns: 25.0,
-            noise_floor_ns: 170,
-        },
+        detector: made_up::detector(),
         attribution: Attribution::default(),
         threshold_range_ns: (10_000, 10_000),
         gap_kinds_mixed: false,
@@ -64,18 +49,8 @@ pub(super) fn summary() -> Summary {
         },
         causes: Vec::new(),
         cpus: vec![CpuSnapshot {
-            cpu: 0,
             exposure_ns: 1_000_000_000,
-            windows: WindowCounts::default(),
-            stretches: StretchCounts::default(),
-            gaps: GapStats::default(),
-            tracer: TracerCounts::default(),
-            records: RecordCounts::default(),
-            histogram: Histogram::default(),
-            causes: Vec::new(),
-            smis: None,
-            steal: None,
-            smi_cost: None,
+            ..CpuSnapshot::new(0)
         }],
         smis: None,
         timeline: (0..10)
@@ -100,39 +75,18 @@ pub(super) fn summary() -> Summary {
 
 /// Adds a gap everywhere it counts.
 fn add(summary: &mut Summary, seconds: i64, duration_ns: u64, cause: Cause) {
-    let mut histogram = Histogram::default();
-    histogram.record(duration_ns);
-    let one = Interval {
-        exposure_ns: 0,
-        count: 1,
-        sum_ns: duration_ns,
-        min_ns: Some(duration_ns),
-        max_ns: Some(duration_ns),
-        histogram: histogram.clone(),
-    };
+    let gap = Gap::new(0, moment(seconds), duration_ns, cause);
+    let mut one = CpuSnapshot::new(0);
+    one.count(&gap);
     let slot = &mut summary.timeline[usize::try_from(seconds / 10).expect("a slot")];
     for (counts, causes) in [
         (&mut summary.total, &mut summary.causes),
         (&mut slot.counts, &mut slot.causes),
     ] {
-        counts.add(&one);
-        causes.push(CauseStats {
-            cause,
-            count: 1,
-            sum_ns: duration_ns,
-            max_ns: duration_ns,
-            histogram: histogram.clone(),
-        });
+        counts.add(&one.total());
+        CauseStats::of(&gap).add_to(causes);
     }
-    summary.gaps.push(Gap {
-        cpu: 0,
-        end_time: moment(seconds),
-        duration_ns,
-        cause,
-        smis: 0,
-        steal_ns: 0,
-        window: None,
-    });
+    summary.gaps.push(gap);
 }
 
 fn page(summary: &Summary) -> String {

@@ -3,10 +3,8 @@
 use jiff::tz::TimeZone;
 use ratatui::{Terminal, backend::TestBackend};
 
-use super::{
-    Action, Column, Popup, Replay, State, Subject, Theme, draw, machine::Machine, rows::rows,
-};
-use crate::model::Cause;
+use super::{Action, Column, Popup, Replay, State, Subject, Theme, draw, rows::rows};
+use crate::{made_up::Machine, model::Cause};
 
 fn state() -> State {
     let subject = Subject {

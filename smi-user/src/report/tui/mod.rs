@@ -14,8 +14,6 @@ mod threshold;
 
 #[cfg(test)]
 mod frames;
-#[cfg(test)]
-pub(crate) mod machine;
 
 pub use data::Carried;
 pub use draw::draw;
