@@ -6,6 +6,7 @@ pub mod cost;
 pub mod day;
 pub mod guest;
 pub mod idle;
+pub mod killed;
 pub mod made;
 pub mod made_up;
 pub mod otlp;
@@ -14,9 +15,11 @@ pub mod prometheus;
 pub mod pty;
 pub mod recorded;
 pub mod replay;
+pub mod service;
 pub mod serving;
 pub mod shown;
 pub mod tmux;
+pub mod totals;
 
 use std::{
     env, fs,

@@ -1,19 +1,11 @@
 //! smilat as a service: its configuration, read again while it counts, and what it tells a service manager.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs::{self, File, Permissions},
-    io::{self, BufRead as _, BufReader, Read},
-    net::SocketAddr,
-    os::{
-        fd::{FromRawFd as _, OwnedFd},
-        unix::{fs::PermissionsExt as _, net::UnixDatagram, process::CommandExt as _},
-    },
-    path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
-    ptr,
-    sync::mpsc::{self, Receiver},
-    thread,
+    collections::BTreeSet,
+    fs::{self, Permissions},
+    io,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -29,168 +21,16 @@ use smi_user::{
 };
 use tempfile::TempDir;
 use tests::{
-    otlp, output, refused, serving, smilat, smilat_path, snapshots, stderr, two_cpus, wait_until,
+    killed::Killed,
+    otlp, output,
+    pty::Pty,
+    refused,
+    service::{CLOSELY, PATIENCE, Service, lines},
+    serving::{self, address},
+    smilat, smilat_path, snapshots, stderr,
+    totals::nothing_is_lost_or_counted_twice,
+    two_cpus, wait_until,
 };
-
-/// How long what must come may take.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Counts closely and reports often: there are gaps in every interval, or nearly.
-const CLOSELY: &str = "width = '50ms'\nmode = 'per-cpu'\nformat = 'ndjson'\ninterval = '200ms'\nmax-gap-records = 100000\n";
-
-/// `smilat run --config FILE`, as a service manager would start it.
-struct Service {
-    child: Child,
-    folder: TempDir,
-    socket: UnixDatagram,
-    snapshots: Receiver<Snapshot>,
-    said: Receiver<String>,
-    /// Everything of the two above that was taken.
-    seen: Vec<Snapshot>,
-}
-
-impl Service {
-    fn start(config: &str, environment: &[(&str, &str)]) -> Self {
-        Self::start_by(smilat(), config, environment)
-    }
-
-    /// Starts `command`, which is smilat or becomes it.
-    fn start_by(mut command: Command, config: &str, environment: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let socket = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
-        socket
-            .set_read_timeout(Some(PATIENCE))
-            .expect("a time limit");
-        fs::write(folder.path().join("smilat.toml"), config).expect("written");
-        let mut child = command
-            .arg("run")
-            .arg("--config")
-            .arg(folder.path().join("smilat.toml"))
-            .env("NOTIFY_SOCKET", folder.path().join("notify"))
-            .envs(environment.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("smilat starts");
-        let snapshots = lines(child.stdout.take().expect("a pipe"), |line| {
-            serde_json::from_str(&line).expect("a snapshot")
-        });
-        let said = lines(child.stderr.take().expect("a pipe"), |line| line);
-        Self {
-            child,
-            folder,
-            socket,
-            snapshots,
-            said,
-            seen: Vec::new(),
-        }
-    }
-
-    fn config(&self) -> PathBuf {
-        self.folder.path().join("smilat.toml")
-    }
-
-    fn signal(&self, signal: i32) {
-        let pid = i32::try_from(self.child.id()).expect("a process");
-        // SAFETY: no preconditions; the child was not waited for, so the number is its own.
-        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
-    }
-
-    /// Writes another configuration and has it read.
-    fn reload(&self, config: &str) {
-        fs::write(self.config(), config).expect("written");
-        self.signal(libc::SIGHUP);
-    }
-
-    /// The next message to the service manager.
-    fn told(&self) -> String {
-        let mut buffer = [0; 4096];
-        let length = self.socket.recv(&mut buffer).expect("a message in time");
-        String::from_utf8_lossy(&buffer[..length]).into_owned()
-    }
-
-    /// Waits for a message to the service manager that contains `text`, and returns those before it.
-    #[track_caller]
-    fn told_until(&self, text: &str) -> Vec<String> {
-        let mut before = Vec::new();
-        loop {
-            let message = self.told();
-            if message.contains(text) {
-                return before;
-            }
-            before.push(message);
-            assert!(before.len() < 1_000, "no {text} in {before:?}");
-        }
-    }
-
-    /// Waits until something is said that contains `text`.
-    #[track_caller]
-    fn says(&self, text: &str) -> String {
-        let mut before = String::new();
-        loop {
-            let line = self
-                .said
-                .recv_timeout(PATIENCE)
-                .unwrap_or_else(|_| panic!("no \"{text}\" in: {before}"));
-            if line.contains(text) {
-                return line;
-            }
-            before += &line;
-        }
-    }
-
-    /// Waits for a snapshot that is as it should be.
-    #[track_caller]
-    fn sees(&mut self, what: &str, is: impl Fn(&Snapshot) -> bool) {
-        for _ in 0..200 {
-            let snapshot = self
-                .snapshots
-                .recv_timeout(PATIENCE)
-                .expect("a snapshot in time");
-            let found = is(&snapshot);
-            self.seen.push(snapshot);
-            if found {
-                return;
-            }
-        }
-        panic!("waited in vain for {what}");
-    }
-
-    /// Ends it and returns all snapshots, the last one last.
-    fn end(mut self) -> (Vec<Snapshot>, ExitStatus) {
-        self.signal(libc::SIGTERM);
-        while let Ok(snapshot) = self.snapshots.recv_timeout(PATIENCE) {
-            self.seen.push(snapshot);
-            assert!(self.seen.len() < 10_000, "it does not end");
-        }
-        let status = self.child.wait().expect("it ends");
-        (std::mem::take(&mut self.seen), status)
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        // Only a test that failed leaves it running.
-        let _ended = self.child.kill();
-        let _status = self.child.wait();
-    }
-}
-
-/// Lines of `from`, read on a thread of their own, so that the pipe never fills.
-fn lines<T: Send + 'static>(
-    from: impl Read + Send + 'static,
-    of: impl Fn(String) -> T + Send + 'static,
-) -> Receiver<T> {
-    let (send, receive) = mpsc::channel();
-    thread::spawn(move || {
-        for line in BufReader::new(from).lines().map_while(Result::ok) {
-            if send.send(of(line)).is_err() {
-                return;
-            }
-        }
-    });
-    receive
-}
 
 fn with_file(text: &str) -> (TempDir, String) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -247,79 +87,6 @@ fn a_wrong_file_is_refused_with_place_and_remedy() {
         smilat().args(["run", "--config=/no/such/file"]),
         &["cannot read the configuration /no/such/file: No such file"],
     );
-}
-
-/// What of each CPU may only grow.
-fn growing(snapshot: &Snapshot) -> BTreeMap<u32, Vec<u64>> {
-    snapshot
-        .cpus
-        .iter()
-        .map(|cpu| {
-            let buckets = cpu.histogram.counts().iter().copied();
-            let smis = cpu.smis.unwrap_or_default();
-            let counts = [
-                cpu.exposure_ns,
-                cpu.windows.scheduled,
-                cpu.windows.run,
-                cpu.stretches.steps,
-                cpu.gaps.count,
-                cpu.gaps.sum_ns,
-                cpu.gaps.max_ns.unwrap_or_default(),
-                cpu.records.sent,
-                smis.counted,
-                smis.sampled.unwrap_or_default(),
-                cpu.steal.unwrap_or_default().sampled_ns,
-            ];
-            (cpu.cpu, counts.into_iter().chain(buckets).collect())
-        })
-        .collect()
-}
-
-/// Every total only grows, every interval is there once, and the single gaps are as many as were counted.
-#[track_caller]
-fn nothing_is_lost_or_counted_twice(all: &[Snapshot]) {
-    for (earlier, later) in all.iter().zip(&all[1..]) {
-        assert_eq!(later.interval, earlier.interval + 1);
-        assert!(later.elapsed_ns > earlier.elapsed_ns);
-        assert!(!earlier.last);
-        let now = growing(later);
-        for (cpu, counts) in growing(earlier) {
-            let now = now.get(&cpu).unwrap_or_else(|| panic!("CPU {cpu} is gone"));
-            let back = counts.iter().zip(now).position(|(then, now)| now < then);
-            assert_eq!(
-                back, None,
-                "CPU {cpu}, interval {}: {counts:?}, then {now:?}",
-                later.interval
-            );
-        }
-    }
-    let last = all.last().expect("a snapshot");
-    assert!(last.last);
-    for cpu in &last.cpus {
-        assert_eq!(cpu.histogram.total(), cpu.gaps.count, "CPU {}", cpu.cpu);
-        let by_cause: u64 = cpu.causes.iter().map(|of| of.count).sum();
-        assert_eq!(by_cause, cpu.gaps.count, "CPU {}", cpu.cpu);
-        let single: Vec<u64> = all
-            .iter()
-            .flat_map(|snapshot| &snapshot.gaps)
-            .filter(|gap| gap.cpu == cpu.cpu)
-            .map(|gap| gap.duration_ns)
-            .collect();
-        assert_eq!((cpu.records.limited, cpu.records.lost), (0, 0));
-        assert_eq!(single.len() as u64, cpu.gaps.count, "CPU {}", cpu.cpu);
-        assert_eq!(
-            single.iter().sum::<u64>(),
-            cpu.gaps.sum_ns,
-            "CPU {}",
-            cpu.cpu
-        );
-        assert_eq!(
-            single.iter().max().copied(),
-            cpu.gaps.max_ns,
-            "CPU {}",
-            cpu.cpu
-        );
-    }
 }
 
 #[test]
@@ -514,58 +281,13 @@ fn reloads_reach_every_way_out() {
     }
 }
 
-/// Where the metrics are, by what smilat says.
-#[track_caller]
-fn address(said: &str) -> SocketAddr {
-    said.trim()
-        .trim_start_matches("metrics: http://")
-        .trim_end_matches("/metrics")
-        .parse()
-        .expect("an address")
-}
-
-/// The two ends of a terminal: the one that shows it, and the one programs run in.
-fn terminal() -> (File, OwnedFd) {
-    let (mut shows, mut runs) = (-1, -1);
-    // SAFETY: both numbers live until the call returns; the rest may be left out.
-    let made = unsafe {
-        libc::openpty(
-            &raw mut shows,
-            &raw mut runs,
-            ptr::null_mut(),
-            ptr::null_mut(),
-            ptr::null_mut(),
-        )
-    };
-    assert_eq!(made, 0, "no terminal");
-    for end in [shows, runs] {
-        // A program that inherited it would keep the terminal from being closed.
-        // SAFETY: no memory is involved.
-        let set = unsafe { libc::fcntl(end, libc::F_SETFD, libc::FD_CLOEXEC) };
-        assert_eq!(set, 0, "the terminal's descriptor");
-    }
-    // SAFETY: the call made them, and nobody else has them.
-    unsafe { (File::from_raw_fd(shows), OwnedFd::from_raw_fd(runs)) }
-}
-
-/// A process that does not outlast a test that failed.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        // Most have ended by themselves.
-        let _ended = self.0.kill();
-        let _status = self.0.wait();
-    }
-}
-
 /// Runs smilat in a terminal of its own and closes that: it must end by itself, and well, with its report whole.
 #[track_caller]
 fn ends_with_its_terminal(config: Option<&str>) {
     let (cpu, _) = two_cpus();
     let folder = tempfile::tempdir().expect("a folder");
     let report = folder.path().join("report.ndjson");
-    let (mut shows, runs) = terminal();
+    let mut terminal = Pty::new(200, 24);
     let mut command = smilat();
     command
         .args([
@@ -582,8 +304,8 @@ fn ends_with_its_terminal(config: Option<&str>) {
         fs::write(&file, text).expect("written");
         command.arg("--config").arg(file);
     }
-    let end = || Stdio::from(runs.try_clone().expect("a descriptor"));
-    command.stdin(end()).stdout(end()).stderr(end());
+    terminal.of(&mut command);
+    command.stderr(terminal.end());
     // SAFETY: three system calls between fork and exec, which touch no memory: the terminal on standard input becomes that
     // of a session of its own.
     unsafe {
@@ -596,22 +318,13 @@ fn ends_with_its_terminal(config: Option<&str>) {
             Ok(())
         });
     }
-    let mut child = Killed(command.spawn().expect("smilat starts"));
-    // It keeps the descriptors given to it as long as it lives.
-    drop(command);
-    drop(runs);
-    let mut shown = String::new();
-    let mut buffer = [0; 4096];
+    let mut child = Killed::start(&mut command);
     // By then it has sampled.
-    while !shown.contains("1 s, Ctrl-C ends") {
-        let length = shows.read(&mut buffer).expect("the terminal");
-        shown += &String::from_utf8_lossy(&buffer[..length]);
-        assert!(shown.len() < 100_000, "{shown}");
-    }
-    drop(shows);
+    terminal.wait_for("1 s, Ctrl-C ends");
+    terminal.hang_up();
     let mut status = None;
     wait_until("smilat to end with its terminal", || {
-        status = child.0.try_wait().expect("a child");
+        status = child.try_wait().expect("a child");
         status.is_some()
     });
     let status = status.expect("a status");
@@ -885,29 +598,25 @@ fn the_capabilities_of_the_unit_are_enough() {
 fn hang_ups_that_are_ignored_from_the_start_on_end_nothing() {
     let (cpu, _) = two_cpus();
     // As nohup does.
-    let child = Command::new("sh")
-        .args(["-c", "trap '' HUP; exec \"$0\" \"$@\""])
-        .arg(smilat_path())
-        .args(["run", "--quiet", "--format=ndjson", "--interval=100ms"])
-        .args(["--cpus", &cpu.to_string()])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("smilat starts");
-    let mut child = Killed(child);
-    let reports = lines(child.0.stdout.take().expect("a pipe"), |line| line);
-    let pid = i32::try_from(child.0.id()).expect("a process");
+    let mut child = Killed::start(
+        Command::new("sh")
+            .args(["-c", "trap '' HUP; exec \"$0\" \"$@\""])
+            .arg(smilat_path())
+            .args(["run", "--quiet", "--format=ndjson", "--interval=100ms"])
+            .args(["--cpus", &cpu.to_string()])
+            .stdout(Stdio::piped()),
+    );
+    let reports = lines(child.stdout.take().expect("a pipe"), |line| line);
     reports.recv_timeout(PATIENCE).expect("a report");
-    // SAFETY: the child was not waited for, so the number is its own.
-    assert_eq!(unsafe { libc::kill(pid, libc::SIGHUP) }, 0);
+    child.signal(libc::SIGHUP);
     // One may have been under way.
     for _ in 0..4 {
         let report = reports.recv_timeout(PATIENCE).expect("a further report");
         assert!(report.contains("\"last\":false"), "{report}");
     }
-    // SAFETY: as above.
-    unsafe { libc::kill(pid, libc::SIGTERM) };
+    child.signal(libc::SIGTERM);
     while reports.recv_timeout(PATIENCE).is_ok() {}
-    assert!(child.0.wait().expect("it ends").success());
+    assert!(child.wait().expect("it ends").success());
 }
 
 /// The system calls of a group, by systemd's own account.

@@ -6,7 +6,7 @@ use std::{
     io::Read as _,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
-    process::{Child, Command},
+    process::Command,
     thread,
     time::Duration,
 };
@@ -14,6 +14,7 @@ use std::{
 use aya::maps::{Array, Map, MapData, loaded_maps};
 use tempfile::TempDir;
 use tests::{
+    killed::Killed,
     made,
     pty::{ASKS_CURSOR, ENTERS_SCREEN, LEAVES_SCREEN, Pty, SHOWS_CURSOR},
     smilat, wait_until,
@@ -28,13 +29,13 @@ fn recording() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// A program in a terminal; ended with this, should the test fail.
-struct Running(Child);
+/// A program in a terminal.
+struct Running(Killed);
 
 impl Running {
     fn start(pty: &Pty, command: &mut Command) -> Self {
         pty.of(command);
-        Self(command.spawn().expect("it starts"))
+        Self(Killed::start(command))
     }
 
     /// `smilat top RECORDING`, as far as its first picture.
@@ -46,9 +47,7 @@ impl Running {
     }
 
     fn send(&self, signal: i32) {
-        let pid = libc::pid_t::try_from(self.0.id()).expect("a pid");
-        // SAFETY: takes two integers.
-        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+        self.0.signal(signal);
     }
 
     /// Waits for the end; returns the exit status and what was told on standard error.
@@ -63,14 +62,6 @@ impl Running {
         let mut stderr = self.0.stderr.take().expect("a pipe");
         stderr.read_to_string(&mut told).expect("text");
         (status.and_then(|status| status.code()), told)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It has ended, or should have.
-        let _gone = self.0.kill();
-        let _gone = self.0.wait();
     }
 }
 
