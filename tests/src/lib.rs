@@ -171,10 +171,7 @@ impl Lab {
     #[track_caller]
     pub fn new(program: &'static str, cpu: u32, knobs: Knobs) -> Self {
         let object = fs::read(from_env("SMILAT_TEST_BPF")).expect("the test object");
-        let highest = CpuList::possible()
-            .expect("possible CPUs")
-            .highest()
-            .expect("a CPU");
+        let highest = CpuList::highest_possible().expect("possible CPUs");
         let mut bpf = Bpf::load_object(&object, highest).expect("the test object loads");
         bpf.set_knobs(knobs).expect("knobs");
         sched::set_affinity([cpu]).expect("affinity");
