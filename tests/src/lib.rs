@@ -7,6 +7,7 @@ pub mod day;
 pub mod guest;
 pub mod idle;
 pub mod killed;
+pub mod knobs;
 pub mod made;
 pub mod made_up;
 pub mod otlp;
