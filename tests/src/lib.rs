@@ -6,6 +6,8 @@ pub mod cost;
 pub mod day;
 pub mod guest;
 pub mod idle;
+pub mod killed;
+pub mod knobs;
 pub mod made_up;
 pub mod otlp;
 pub mod places;
@@ -13,9 +15,11 @@ pub mod prometheus;
 pub mod pty;
 pub mod recorded;
 pub mod replay;
+pub mod service;
 pub mod serving;
 pub mod shown;
 pub mod tmux;
+pub mod totals;
 
 use std::{
     env, fs,
@@ -167,10 +171,7 @@ impl Lab {
     #[track_caller]
     pub fn new(program: &'static str, cpu: u32, knobs: Knobs) -> Self {
         let object = fs::read(from_env("SMILAT_TEST_BPF")).expect("the test object");
-        let highest = CpuList::possible()
-            .expect("possible CPUs")
-            .highest()
-            .expect("a CPU");
+        let highest = CpuList::highest_possible().expect("possible CPUs");
         let mut bpf = Bpf::load_object(&object, highest).expect("the test object loads");
         bpf.set_knobs(knobs).expect("knobs");
         sched::set_affinity([cpu]).expect("affinity");

@@ -80,12 +80,19 @@ impl Pty {
     /// # Panics
     /// When it has no descriptor to spare.
     pub fn of(&self, command: &mut Command) {
-        let end = || Stdio::from(self.slave.try_clone().expect("duplicate"));
         command
             .env("TERM", "xterm")
-            .stdin(end())
-            .stdout(end())
+            .stdin(self.end())
+            .stdout(self.end())
             .stderr(Stdio::piped());
+    }
+
+    /// What a program in it has.
+    ///
+    /// # Panics
+    /// When it has no descriptor to spare.
+    pub fn end(&self) -> Stdio {
+        self.slave.try_clone().expect("duplicate").into()
     }
 
     /// All that was written so far and not thrown away, as far as it arrived.

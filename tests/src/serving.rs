@@ -3,19 +3,19 @@
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus, Stdio},
     time::Duration,
 };
 
-use crate::{smilat, wait_until};
+use crate::{killed::Killed, smilat, wait_until};
 
 /// How long a client of these waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A running smilat that serves metrics; killed when dropped before [`Serving::stop`].
+/// A running smilat that serves metrics.
 pub struct Serving {
     /// The process.
-    pub child: Child,
+    pub child: Killed,
     /// Where it listens.
     pub address: SocketAddr,
 }
@@ -45,7 +45,7 @@ impl Serving {
     /// When it does not say where it listens.
     #[track_caller]
     pub fn spawn(command: &mut Command) -> Self {
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("smilat");
+        let mut child = Killed::start(command.stderr(Stdio::piped()));
         let mut said = BufReader::new(child.stderr.take().expect("standard error"));
         let mut line = String::new();
         while !line.starts_with("metrics: http://") {
@@ -55,13 +55,10 @@ impl Serving {
         }
         // What it says later must find room.
         std::thread::spawn(move || io::copy(&mut said, &mut io::sink()));
-        let address = line
-            .trim_start_matches("metrics: http://")
-            .trim_end()
-            .trim_end_matches("/metrics")
-            .parse()
-            .expect("an address");
-        Self { child, address }
+        Self {
+            address: address(&line),
+            child,
+        }
     }
 
     /// Waits until there are metrics.
@@ -108,9 +105,7 @@ impl Serving {
     /// # Panics
     /// When that fails.
     pub fn signal(&self, signal: i32) {
-        let pid = i32::try_from(self.child.id()).expect("a process id");
-        // SAFETY: a child that was not waited for, so the number is its own.
-        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+        self.child.signal(signal);
     }
 
     /// Ends it as Ctrl-C does.
@@ -123,11 +118,17 @@ impl Serving {
     }
 }
 
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ended = self.child.kill();
-        let _waited = self.child.wait();
-    }
+/// Where the metrics are, by what smilat says.
+///
+/// # Panics
+/// When it says something else.
+#[track_caller]
+pub fn address(said: &str) -> SocketAddr {
+    said.trim()
+        .trim_start_matches("metrics: http://")
+        .trim_end_matches("/metrics")
+        .parse()
+        .expect("an address")
 }
 
 /// Asks `address` for `path`.

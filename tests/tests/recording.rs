@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus, Stdio},
     thread,
     time::Duration,
 };
@@ -14,7 +14,7 @@ use smi_user::{
     model::Snapshot,
     recording::{Line, Reader, Remark},
 };
-use tests::{output, refused, smilat, stderr, wait_until};
+use tests::{killed::Killed, output, refused, smilat, stderr, wait_until};
 
 /// Watches one CPU half of the time.
 const OFTEN: [&str; 6] = [
@@ -108,7 +108,7 @@ fn lines_by_jq(file: &Path) -> usize {
 
 /// smilat at work, with its reports and its messages in files.
 struct Run {
-    child: Child,
+    child: Killed,
     reports: PathBuf,
     messages: PathBuf,
 }
@@ -116,16 +116,16 @@ struct Run {
 impl Run {
     fn start(folder: &Path, args: &[&str], record: &Path) -> Self {
         let (reports, messages) = (folder.join("reports"), folder.join("messages"));
-        let child = smilat()
-            .args(["run", "--format=ndjson"])
-            .args(OFTEN)
-            .args(args)
-            .arg("--record")
-            .arg(record)
-            .stdout(File::create(&reports).expect("a file"))
-            .stderr(File::create(&messages).expect("a file"))
-            .spawn()
-            .expect("it starts");
+        let child = Killed::start(
+            smilat()
+                .args(["run", "--format=ndjson"])
+                .args(OFTEN)
+                .args(args)
+                .arg("--record")
+                .arg(record)
+                .stdout(File::create(&reports).expect("a file"))
+                .stderr(File::create(&messages).expect("a file")),
+        );
         Self {
             child,
             reports,
@@ -168,22 +168,12 @@ impl Run {
     }
 
     fn signal(&self, signal: i32) {
-        let pid = libc::pid_t::try_from(self.child.id()).expect("a pid");
-        // SAFETY: the child was not waited for, so the number is still its own.
-        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+        self.child.signal(signal);
     }
 
     fn end(&mut self, signal: i32) -> ExitStatus {
         self.signal(signal);
         self.child.wait().expect("it ends")
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        // Only when a test failed is it still there.
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
     }
 }
 
@@ -379,15 +369,15 @@ fn a_torn_last_line_is_told_and_the_next_run_added() {
 fn a_reader_of_the_reports_that_takes_nothing_costs_the_recording_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("gaps.ndjson");
-    let mut child = smilat()
-        .args(["run", "--format=ndjson", "--duration=5s", UNHURRIED])
-        .args(OFTEN)
-        .arg("--record")
-        .arg(&path)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("it starts");
+    let mut child = Killed::start(
+        smilat()
+            .args(["run", "--format=ndjson", "--duration=5s", UNHURRIED])
+            .args(OFTEN)
+            .arg("--record")
+            .arg(&path)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null()),
+    );
     // It has far more to say than a pipe of a page holds.
     shorten(child.stdout.as_ref().expect("piped"));
     let is_whole = || {
@@ -401,9 +391,7 @@ fn a_reader_of_the_reports_that_takes_nothing_costs_the_recording_nothing() {
         child.try_wait().expect("a child").is_none(),
         "it did not wait"
     );
-    let pid = libc::pid_t::try_from(child.id()).expect("a pid");
-    // SAFETY: the child was not waited for, so the number is still its own.
-    assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+    child.signal(libc::SIGINT);
     assert_eq!(child.wait().expect("it ends").code(), Some(2));
     let recorded = Recorded::read(&path);
     assert_eq!((recorded.torn, &recorded.remarks[..]), (0, &[][..]));
@@ -651,15 +639,15 @@ fn a_reader_of_the_reports_that_leaves_does_not_end_the_recording() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("gaps.ndjson");
     let messages = folder.path().join("messages");
-    let mut child = smilat()
-        .args(["run", "--format=ndjson", UNHURRIED])
-        .args(OFTEN)
-        .arg("--record")
-        .arg(&path)
-        .stdout(Stdio::piped())
-        .stderr(File::create(&messages).expect("a file"))
-        .spawn()
-        .expect("it starts");
+    let mut child = Killed::start(
+        smilat()
+            .args(["run", "--format=ndjson", UNHURRIED])
+            .args(OFTEN)
+            .arg("--record")
+            .arg(&path)
+            .stdout(Stdio::piped())
+            .stderr(File::create(&messages).expect("a file")),
+    );
     let mut reader = BufReader::new(child.stdout.take().expect("piped"));
     reader.read_line(&mut String::new()).expect("a line");
     drop(reader);
@@ -671,9 +659,7 @@ fn a_reader_of_the_reports_that_leaves_does_not_end_the_recording() {
     wait_until("further snapshots", || {
         Recorded::read(&path).snapshots.len() > before + 3
     });
-    let pid = libc::pid_t::try_from(child.id()).expect("a pid");
-    // SAFETY: the child was not waited for, so the number is still its own.
-    assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+    child.signal(libc::SIGINT);
     assert_eq!(child.wait().expect("it ends").code(), Some(0), "{}", said());
     assert_eq!(said().matches("went away").count(), 1, "{}", said());
     let recorded = Recorded::read(&path);

@@ -6,14 +6,15 @@ use std::{
     io::Read as _,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
-    process::{Child, Command},
+    process::Command,
     thread,
     time::Duration,
 };
 
-use aya::maps::{Array, Map, MapData, loaded_maps};
 use tempfile::TempDir;
 use tests::{
+    killed::Killed,
+    knobs::LoadedKnobs,
     made_up,
     pty::{ASKS_CURSOR, ENTERS_SCREEN, LEAVES_SCREEN, Pty, SHOWS_CURSOR},
     smilat, wait_until,
@@ -28,13 +29,13 @@ fn recording() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// A program in a terminal; ended with this, should the test fail.
-struct Running(Child);
+/// A program in a terminal.
+struct Running(Killed);
 
 impl Running {
     fn start(pty: &Pty, command: &mut Command) -> Self {
         pty.of(command);
-        Self(command.spawn().expect("it starts"))
+        Self(Killed::start(command))
     }
 
     /// `smilat top RECORDING`, as far as its first picture.
@@ -46,9 +47,7 @@ impl Running {
     }
 
     fn send(&self, signal: i32) {
-        let pid = libc::pid_t::try_from(self.0.id()).expect("a pid");
-        // SAFETY: takes two integers.
-        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+        self.0.signal(signal);
     }
 
     /// Waits for the end; returns the exit status and what was told on standard error.
@@ -63,14 +62,6 @@ impl Running {
         let mut stderr = self.0.stderr.take().expect("a pipe");
         stderr.read_to_string(&mut told).expect("text");
         (status.and_then(|status| status.code()), told)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It has ended, or should have.
-        let _gone = self.0.kill();
-        let _gone = self.0.wait();
     }
 }
 
@@ -207,19 +198,6 @@ fn another_users_terminal_is_used_though_it_cannot_be_opened() {
     }
 }
 
-/// The knobs of the programs that were loaded with this threshold, which no other smilat here has.
-fn knobs(threshold_ns: u64) -> Array<MapData, [u64; 4]> {
-    loaded_maps()
-        .filter_map(Result::ok)
-        .filter(|map| map.name_as_str() == Some("KNOBS"))
-        .filter_map(|map| MapData::from_id(map.id()).ok())
-        .filter_map(|data| Array::try_from(Map::Array(data)).ok())
-        .find(|knobs: &Array<MapData, [u64; 4]>| {
-            knobs.get(&0, 0).expect("a value")[0] == threshold_ns
-        })
-        .expect("the programs' knobs")
-}
-
 #[test]
 fn a_terminal_that_takes_nothing_holds_up_neither_the_counting_nor_the_end() {
     let mut pty = Pty::new(250, 100);
@@ -231,10 +209,9 @@ fn a_terminal_that_takes_nothing_holds_up_neither_the_counting_nor_the_end() {
     pty.wait_for(" by max");
     pty.fill();
     wait_until_it_draws_in_vain(&mut pty);
-    let knobs = knobs(9_111);
-    let interval = || knobs.get(&0, 0).expect("a value")[2];
-    let began = interval();
-    wait_until("further intervals", || interval() > began + 20);
+    let knobs = LoadedKnobs::with_threshold(9_111);
+    let began = knobs.interval();
+    wait_until("further intervals", || knobs.interval() > began + 20);
     assert!(pty.is_full(), "it takes something");
     child.send(libc::SIGTERM);
     let (status, told) = child.end();

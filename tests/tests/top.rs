@@ -6,8 +6,10 @@ use std::{
     path::Path,
 };
 
-use aya::maps::{Array, Map, MapData, loaded_maps};
-use tests::{made_up, output, refused, smilat, smilat_path, stderr, tmux::Tmux, wait_until};
+use tests::{
+    knobs::LoadedKnobs, made_up, output, refused, smilat, smilat_path, stderr, tmux::Tmux,
+    wait_until,
+};
 
 /// What `smilat top ARGS` is for the shell.
 fn top(args: &str) -> String {
@@ -20,21 +22,6 @@ fn wait_for_numbers(tmux: &Tmux) -> String {
     let screen = tmux.wait_for(" by max");
     assert_eq!(tmux.flags(), (true, false), "{screen}");
     screen
-}
-
-/// The knobs of the programs that were loaded with this threshold, which no other smilat here has.
-fn knobs(threshold_ns: u64) -> Array<MapData, [u64; 4]> {
-    loaded_maps()
-        .filter_map(Result::ok)
-        .filter(|map| map.name_as_str() == Some("KNOBS"))
-        .filter_map(|map| MapData::from_id(map.id()).ok())
-        .filter_map(|data| Array::try_from(Map::Array(data)).ok())
-        .find(|knobs| value(knobs)[0] == threshold_ns)
-        .expect("the programs' knobs")
-}
-
-fn value(knobs: &Array<MapData, [u64; 4]>) -> [u64; 4] {
-    knobs.get(&0, 0).expect("a value")
 }
 
 #[test]
@@ -191,7 +178,7 @@ fn the_threshold_changes_in_the_kernel() {
     let tmux = Tmux::new(80, 24, &[]);
     tmux.command(&top("--interval 100ms --threshold 13331ns --width 10ms"));
     tmux.wait_for("threshold 13.3 us");
-    let knobs = knobs(13_331);
+    let knobs = LoadedKnobs::with_threshold(13_331);
     for (key, ns, shown) in [
         ("+", 20_000, "threshold 20.0 us (13.3 us until"),
         ("+", 50_000, "threshold 50.0 us (13.3 us until"),
@@ -200,7 +187,7 @@ fn the_threshold_changes_in_the_kernel() {
     ] {
         tmux.press(&[key]);
         tmux.wait_for(shown);
-        assert_eq!(value(&knobs)[0], ns);
+        assert_eq!(knobs.threshold_ns(), ns);
     }
     tmux.press(&["r"]);
     tmux.wait_for("threshold 10.0 us, 10.0 ms of every");
@@ -209,7 +196,7 @@ fn the_threshold_changes_in_the_kernel() {
         tmux.press(&["+"]);
     }
     tmux.wait_for("no longer gap fits the width of 10.0 ms");
-    assert_eq!(value(&knobs)[0], 10_000_000);
+    assert_eq!(knobs.threshold_ns(), 10_000_000);
     tmux.press(&["q"]);
     // The summary says which were in force.
     let ended = tmux.wait_for_prompt();

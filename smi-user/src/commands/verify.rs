@@ -151,7 +151,7 @@ impl Aim {
 
     /// Starts the detector.
     fn watch(&self, args: &VerifyArgs) -> Result<Collector> {
-        let highest_cpu = CpuList::possible()?.highest().unwrap_or_default();
+        let highest_cpu = CpuList::highest_possible()?;
         let mut bpf = Bpf::load(highest_cpu)?;
         let attribution = Attribution::start(&mut bpf, args.counter, &self.settings.cpus)?;
         let running = self.detector.start(&mut bpf, &self.settings)?;

@@ -74,7 +74,7 @@ impl Prepared {
     /// # Errors
     /// When the kernel refuses something; nothing is left changed then.
     pub(super) fn begin(self, asked: &Detection) -> Result<Ready> {
-        let highest_cpu = CpuList::possible()?.highest().unwrap_or_default();
+        let highest_cpu = CpuList::highest_possible()?;
         let bpf = Bpf::load(highest_cpu).map_err(|error| explain(error.into()))?;
         let beside = Beside::begin(asked, &self.settings)?;
         Ok(Ready {

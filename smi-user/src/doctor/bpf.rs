@@ -43,15 +43,14 @@ pub(super) fn probe(capabilities: Capabilities) -> Probed {
     {
         return Probed::default();
     }
-    let highest = CpuList::possible()
-        .ok()
-        .and_then(|cpus| cpus.highest())
-        .unwrap_or_default();
-    let mut bpf = match Bpf::load(highest) {
+    let loaded = CpuList::highest_possible()
+        .map_err(Error::from)
+        .and_then(|highest| Ok(Bpf::load(highest)?));
+    let mut bpf = match loaded {
         Ok(bpf) => bpf,
         Err(error) => {
             return Probed {
-                maps: Some(Err(told(&error.into()))),
+                maps: Some(Err(told(&error))),
                 ..Probed::default()
             };
         }

@@ -66,6 +66,12 @@ pub enum CpuListError {
         /// Those that are not.
         allowed: CpuList,
     },
+    /// The kernel's own list has none.
+    #[error("{path} names no CPU; see that the kernel's own sysfs is mounted at /sys")]
+    NoCpu {
+        /// The file.
+        path: PathBuf,
+    },
     /// The kernel's own list could not be read.
     #[error("cannot read {path}")]
     Read {
@@ -75,6 +81,9 @@ pub enum CpuListError {
         source: io::Error,
     },
 }
+
+/// The kernel's list of the CPUs that could ever be.
+const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
 
 /// A set of CPUs; reads and prints in the kernel's list notation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,17 +103,31 @@ impl CpuList {
     /// # Errors
     /// As [`Self::online`].
     pub fn possible() -> Result<Self, CpuListError> {
-        Self::read(Path::new("/sys/devices/system/cpu/possible"))
+        Self::read(Path::new(POSSIBLE))
+    }
+
+    /// The highest of [`Self::possible`]: what tables by CPU must reach to.
+    ///
+    /// # Errors
+    /// As [`Self::online`].
+    pub fn highest_possible() -> Result<u32, CpuListError> {
+        let possible = Self::possible()?;
+        possible.highest().ok_or_else(|| CpuListError::NoCpu {
+            path: POSSIBLE.into(),
+        })
     }
 
     fn read(path: &Path) -> Result<Self, CpuListError> {
-        fs::read_to_string(path)
-            .map_err(|source| CpuListError::Read {
+        let list = fs::read_to_string(path).map_err(|source| CpuListError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        if list.trim().is_empty() {
+            return Err(CpuListError::NoCpu {
                 path: path.to_owned(),
-                source,
-            })?
-            .trim()
-            .parse()
+            });
+        }
+        list.parse()
     }
 
     /// Whether every CPU of `self` is in `online`, and in `allowed`.
@@ -265,6 +288,23 @@ mod tests {
         assert_eq!(cpus("1,1,0-1"), [0, 1]);
         assert_eq!(cpus("0-15:2/8"), [0, 1, 8, 9]);
         assert_eq!(cpus("3-9:1/3"), [3, 6, 9]);
+    }
+
+    #[test]
+    fn a_file_without_cpus_is_refused_by_its_name() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let error = CpuList::read(file.path()).expect_err("empty").to_string();
+        assert!(error.contains(&format!("{} names no CPU", file.path().display())));
+        fs::write(file.path(), "0-3\n").expect("written");
+        let list = CpuList::read(file.path()).expect("a list");
+        assert_eq!(list.highest(), Some(3));
+    }
+
+    #[test]
+    fn the_highest_possible_cpu_is_no_lower_than_the_highest_online() {
+        let online = CpuList::online().expect("online CPUs").highest();
+        let possible = CpuList::highest_possible().expect("possible CPUs");
+        assert!(online.is_some_and(|online| online <= possible));
     }
 
     #[test]

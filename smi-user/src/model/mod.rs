@@ -14,7 +14,7 @@ pub use cause::{Attribution, Cause, CauseStats, CounterInfo, Proof, SmiCounts, S
 pub use cost::SmiCost;
 pub use histogram::{Bucket, Histogram};
 pub use own_cost::{BpfCost, OwnCost};
-pub use recording::{Header, Machine};
+pub use recording::{Header, Machine, NO_HYPERVISOR};
 pub use snapshot::{
     CpuSnapshot, DetectorInfo, Gap, GapKind, GapStats, Interval, RecordCounts, SCHEMA_VERSION,
     SamplerCounts, Snapshot, StretchCounts, TracerCounts, WindowCounts, WindowRecord,

@@ -23,6 +23,9 @@ pub struct Header {
     pub machine: Machine,
 }
 
+/// What [`Machine::hypervisor`] is where the CPU says that there is none, which is not the same as not knowing.
+pub const NO_HYPERVISOR: &str = "none";
+
 /// The machine that was watched. `None` where it does not say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
@@ -36,7 +39,7 @@ pub struct Machine {
     pub cpus: Option<String>,
     /// Revision of the CPUs' microcode.
     pub microcode: Option<String>,
-    /// What the hypervisor calls itself; `None` where the CPU does not say that there is one.
+    /// What the hypervisor calls itself, or [`NO_HYPERVISOR`].
     pub hypervisor: Option<String>,
     /// Who made the machine, and what they call it (DMI).
     pub product: Option<String>,

@@ -323,6 +323,7 @@ fn show_with(ns: f64, off: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::NO_HYPERVISOR;
 
     #[test]
     fn a_time_is_told_to_the_digits_that_are_known() {
@@ -346,6 +347,22 @@ mod tests {
         ] {
             assert_eq!(show_long(ns), shown);
         }
+    }
+
+    #[test]
+    fn no_hypervisor_is_said_and_an_unknown_one_left_out() {
+        let of = |hypervisor: Option<&str>| {
+            machine(&Machine {
+                hostname: Some("host".to_owned()),
+                hypervisor: hypervisor.map(str::to_owned),
+                ..Machine::default()
+            })
+        };
+        assert_eq!(of(None), "  machine   host\n");
+        assert_eq!(
+            of(Some(NO_HYPERVISOR)),
+            "  machine   host, hypervisor none\n"
+        );
     }
 
     #[test]

@@ -39,10 +39,9 @@ fn main() -> ExitCode {
 
 /// ns a gap in each round, by what is read.
 fn measure() -> Result<BTreeMap<String, Vec<f64>>, Box<dyn std::error::Error>> {
-    let cpus = CpuList::possible()?;
     let cpu = CpuList::online()?.highest().ok_or("no CPU is online")?;
     smi_user::kernel::sched::set_affinity([cpu])?;
-    let mut bpf = Bpf::load(cpus.highest().ok_or("no CPU is possible")?)?;
+    let mut bpf = Bpf::load(CpuList::highest_possible()?)?;
     bpf.set_knobs(Knobs {
         threshold_ns: 1,
         records_per_s: 100,

@@ -264,8 +264,8 @@ fn run(
     };
     let told: String = tally
         .failures()
-        .iter()
-        .map(|failure| format!("\n    {failure}"))
+        .into_iter()
+        .flat_map(|failure| ["\n    ".to_owned(), failure])
         .collect();
     bail!(
         "{tally}: {why}; its console is in {}{told}",
