@@ -265,7 +265,7 @@ fn run(
     let told: String = tally
         .failures()
         .iter()
-        .map(|failure| format!("\n    {failure}"))
+        .flat_map(|failure| ["\n    ", failure])
         .collect();
     bail!(
         "{tally}: {why}; its console is in {}{told}",
