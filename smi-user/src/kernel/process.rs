@@ -100,13 +100,10 @@ pub fn allow_many_files() {
     }
 }
 
-/// Whether this kernel opens perf events for none but `CAP_SYS_ADMIN`, as Debian's and its children do from
-/// `kernel.perf_event_paranoid` 3 on, their default; `CAP_PERFMON` does not do there. Other kernels know no value above 2.
-pub fn perf_takes_sys_admin() -> bool {
-    fs::read_to_string("/proc/sys/kernel/perf_event_paranoid")
-        .ok()
-        .and_then(|text| text.trim().parse::<i32>().ok())
-        .is_some_and(|level| level > 2)
+/// Whether this process runs as root, whose files need no capability.
+pub fn is_root() -> bool {
+    // SAFETY: no preconditions, and it cannot fail.
+    unsafe { libc::geteuid() == 0 }
 }
 
 /// CPU time of this process since it started, user and system, in ns (`getrusage(2)`; the kernel keeps it in ns and tells
