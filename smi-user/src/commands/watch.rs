@@ -198,7 +198,11 @@ impl Watch {
                 kept.extend([CAP_SYS_ADMIN, CAP_SYSLOG, CAP_SYS_RAWIO]);
             }
         }
-        if paranoid::takes_sys_admin().is_some() || (again && asked.bpf_stats) {
+        let own = Capabilities::own();
+        if paranoid::takes_sys_admin().is_some()
+            || kept.iter().any(|kept| own.has_by_proxy(*kept))
+            || (again && asked.bpf_stats)
+        {
             kept.push(CAP_SYS_ADMIN);
         }
         if self

@@ -66,6 +66,11 @@ impl Capabilities {
         let bit = |(bit, _)| self.0 >> bit & 1 == 1;
         bit(capability) || ([CAP_BPF, CAP_PERFMON].contains(&capability) && bit(CAP_SYS_ADMIN))
     }
+
+    /// Whether `CAP_SYS_ADMIN` stands in for `capability`, which is not there itself.
+    pub fn has_by_proxy(self, capability: (u32, &str)) -> bool {
+        self.has(capability) && self.0 >> capability.0 & 1 == 0
+    }
 }
 
 /// The mode of the kernel's lockdown, if one is in force (`/sys/kernel/security/lockdown`, `kernel_lockdown(7)`).
@@ -163,10 +168,13 @@ mod tests {
     #[test]
     fn sys_admin_stands_in_for_bpf_and_perfmon_only() {
         let capabilities = Capabilities::of([CAP_SYS_ADMIN]);
-        assert!(capabilities.has(CAP_BPF));
-        assert!(capabilities.has(CAP_PERFMON));
+        for basic in [CAP_BPF, CAP_PERFMON] {
+            assert!(capabilities.has(basic) && capabilities.has_by_proxy(basic));
+            let itself = Capabilities::of([CAP_SYS_ADMIN, basic]);
+            assert!(itself.has(basic) && !itself.has_by_proxy(basic));
+        }
         for other in [CAP_SYS_NICE, CAP_SYSLOG, CAP_SYS_RAWIO] {
-            assert!(!capabilities.has(other), "{other:?}");
+            assert!(!capabilities.has(other) && !capabilities.has_by_proxy(other));
         }
     }
 

@@ -21,8 +21,8 @@ const DISABLED: u64 = 1 << 0;
 const EXCLUDE_KERNEL: u64 = 1 << 5;
 
 /// What helps against [`in_the_way`].
-pub const REMEDY: &str = "sysctl kernel.perf_event_paranoid=2 (to last, that line without sysctl in a file in /etc/sysctl.d), or \
-                          give it CAP_SYS_ADMIN, which root has";
+pub const REMEDY: &str = "sysctl kernel.perf_event_paranoid=2 (for good: kernel.perf_event_paranoid=2 in a file in \
+                          /etc/sysctl.d), or give it CAP_SYS_ADMIN, which root has";
 
 /// `kernel.perf_event_paranoid`; `None` where the kernel has no perf events.
 pub fn level() -> Option<i32> {
