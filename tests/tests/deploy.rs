@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use smi_user::model::Snapshot;
+use smi_user::{kernel::perf::paranoid, model::Snapshot};
 use tests::{from_env, output, serving::Serving, stderr};
 
 /// The project's files.
@@ -389,6 +389,16 @@ fn the_capabilities_of_the_manifest_are_enough_and_needed() {
         .expect("a line");
     let last: Snapshot = serde_json::from_str(&last).expect("a snapshot");
     assert!(last.total().count > 0, "no gaps of 1 us in 2 s");
+    // SYS_ADMIN, which stands in for BPF and PERFMON, is of use on some kernels only.
+    let (admin, names): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| name == "sys_admin");
+    assert_eq!(admin.len(), 1);
+    let without_admin = with(&names.iter().collect::<Vec<_>>());
+    if let Some(level) = paranoid::takes_sys_admin() {
+        let told = stderr(&without_admin);
+        assert!(told.contains(&format!("paranoid is {level}")), "{told}");
+        return;
+    }
+    assert!(without_admin.status.success(), "{}", stderr(&without_admin));
     for left_out in &names {
         let fewer: Vec<&String> = names.iter().filter(|name| *name != left_out).collect();
         let told = stderr(&with(&fewer));

@@ -16,7 +16,7 @@ use crate::{
     kernel::{
         capabilities,
         cpus::CpuList,
-        perf::PerfError,
+        perf::{PerfError, paranoid},
         process::{
             self, CAP_BPF, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_PERFMON, CAP_SYS_ADMIN,
             CAP_SYS_NICE, CAP_SYS_RAWIO, CAP_SYSLOG, Capabilities,
@@ -192,9 +192,17 @@ impl Watch {
             kept.push(CAP_BPF);
         }
         if again {
-            kept.extend([CAP_SYS_NICE, CAP_SYS_ADMIN, CAP_SYSLOG, CAP_SYS_RAWIO]);
+            kept.push(CAP_SYS_NICE);
+            // What all else takes, the tracers and registers: none but root gets at their files.
+            if process::is_root() {
+                kept.extend([CAP_SYS_ADMIN, CAP_SYSLOG, CAP_SYS_RAWIO]);
+            }
         }
-        if process::perf_takes_sys_admin() {
+        let own = Capabilities::own();
+        if paranoid::takes_sys_admin().is_some()
+            || kept.iter().any(|kept| own.has_by_proxy(*kept))
+            || (again && asked.bpf_stats)
+        {
             kept.push(CAP_SYS_ADMIN);
         }
         if self
@@ -247,8 +255,8 @@ impl Watch {
 fn may_measure(own: Capabilities) -> Result<()> {
     ensure!(
         own.has(CAP_SYS_ADMIN),
-        "--bpf-stats takes CAP_SYS_ADMIN, which this process lacks: it measures all BPF programs of the machine; run smilat \
-         as root, give it that capability, or leave --bpf-stats out"
+        "--bpf-stats takes CAP_SYS_ADMIN, which this process lacks: it measures all BPF programs of the machine; start smilat \
+         with it from the beginning (what is not needed is given up), as root or with that capability, or leave it out"
     );
     Ok(())
 }

@@ -218,7 +218,7 @@ impl Watched {
         let told = || {
             format!(
                 "the cycles of CPU {cpu} cannot be counted; are its counters in use by others, or does a security policy \
-                 (seccomp, perf_event_paranoid) withhold them?"
+                 (seccomp) withhold them?"
             )
         };
         let group = CpuGroup::open(events, cpu).with_context(told)?;

@@ -22,7 +22,7 @@ use crate::{
         cpuid::Cpu,
         cpus::{CpuList, CpuListError},
         msr::MsrError,
-        perf::PerfError,
+        perf::{PerfError, paranoid},
         pmu::PmuError,
         process,
     },
@@ -217,13 +217,15 @@ fn missing(reason: impl Into<String>, remedy: impl Into<String>) -> Availability
 
 /// Whether this process may count what happens on whole CPUs.
 fn may_count_cpus() -> Availability {
-    if process::Capabilities::own().has(process::CAP_PERFMON) {
-        Availability::Ready
-    } else {
-        missing(
+    if !process::Capabilities::own().has(process::CAP_PERFMON) {
+        return missing(
             "this process lacks CAP_PERFMON",
             "run it as root, for example with sudo",
-        )
+        );
+    }
+    match paranoid::in_the_way() {
+        Some(reason) => missing(reason, paranoid::REMEDY),
+        None => Availability::Ready,
     }
 }
 
@@ -237,7 +239,7 @@ fn try_open(counter: &dyn Counter) -> Availability {
         Ok(_) => Availability::Ready,
         Err(error) => missing(
             format!("{:#}", Error::from(error)),
-            "see whether a hypervisor or a security policy (seccomp, perf_event_paranoid) withholds it",
+            "see whether a hypervisor or a security policy (seccomp) withholds it",
         ),
     }
 }

@@ -24,7 +24,7 @@ use super::{Availability, Detector, Noise, Running, away::Away, records};
 use crate::{
     bpf::Bpf,
     kernel::{
-        perf::ThreadClock,
+        perf::{ThreadClock, paranoid},
         process::{self, Capabilities},
         release::{self, Version},
         sched,
@@ -54,7 +54,8 @@ impl Detector for Spin {
     }
 
     fn probe(&self) -> Availability {
-        available(&release::release(), Capabilities::own())
+        let capabilities = Capabilities::own();
+        available(&release::release(), capabilities, paranoid::in_the_way)
     }
 
     fn start(&self, bpf: &mut Bpf, settings: &Settings) -> Result<Box<dyn Running>> {
@@ -62,8 +63,13 @@ impl Detector for Spin {
     }
 }
 
-/// Judges the facts that [`Spin::probe`] reads.
-fn available(release: &str, capabilities: Capabilities) -> Availability {
+/// Judges the facts that [`Spin::probe`] reads; `no_events` is asked why perf events are closed to it, once it has the
+/// capabilities.
+fn available(
+    release: &str,
+    capabilities: Capabilities,
+    no_events: impl FnOnce() -> Option<String>,
+) -> Availability {
     let missing = |reason: String, remedy: &str| Availability::Missing {
         reason,
         remedy: remedy.to_owned(),
@@ -87,7 +93,10 @@ fn available(release: &str, capabilities: Capabilities) -> Availability {
             "run it as root, for example with sudo",
         );
     }
-    Availability::Ready
+    match no_events() {
+        Some(reason) => missing(reason, paranoid::REMEDY),
+        None => Availability::Ready,
+    }
 }
 
 /// Has the kernel verify the program and run it by a timer of this thread, which does nothing while no stretch is
@@ -370,17 +379,24 @@ mod tests {
     #[test]
     fn an_old_kernel_and_missing_capabilities_are_told_with_the_remedy() {
         let all = Capabilities::of([process::CAP_BPF, process::CAP_PERFMON]);
-        assert_eq!(available("5.17.0", all), Availability::Ready);
-        assert_eq!(available("6.18.44-fc", all), Availability::Ready);
+        let open = |release, capabilities| available(release, capabilities, || None);
+        assert_eq!(open("5.17.0", all), Availability::Ready);
+        assert_eq!(open("6.18.44-fc", all), Availability::Ready);
         for (availability, told) in [
-            (available("5.15.0-100-generic", all), "needs Linux 5.17"),
+            (open("5.15.0-100-generic", all), "needs Linux 5.17"),
             (
-                available("6.1.0", Capabilities::of([process::CAP_BPF])),
+                open("6.1.0", Capabilities::of([process::CAP_BPF])),
                 "lacks CAP_PERFMON",
             ),
             (
-                available("6.1.0", Capabilities::of([])),
+                open("6.1.0", Capabilities::of([])),
                 "lacks CAP_BPF and CAP_PERFMON",
+            ),
+            (
+                available("6.1.0-56-amd64", all, || {
+                    Some("perf_event_paranoid is 3".to_owned())
+                }),
+                "perf_event_paranoid is 3",
             ),
         ] {
             let Availability::Missing { reason, remedy } = availability else {

@@ -9,7 +9,7 @@ use crate::{
     kernel::{
         cpus::CpuList,
         kallsyms::SymbolError,
-        perf::PerfError,
+        perf::{PerfError, paranoid},
         process::{self, Capabilities},
         refusal, sched,
     },
@@ -17,6 +17,10 @@ use crate::{
 
 /// What the kernel made of it; `None` where it was not asked.
 type Outcome = Option<Result<(), String>>;
+/// The same, the refusal with what would help.
+type Remedied = Option<Result<(), (String, &'static str)>>;
+
+const NEEDS: &str = "see what the kernel said, and boot one with CONFIG_BPF_SYSCALL=y, CONFIG_PERF_EVENTS=y and CONFIG_BPF_EVENTS=y";
 
 /// The outcomes.
 #[derive(Debug, Default)]
@@ -24,15 +28,15 @@ pub(super) struct Probed {
     /// The object and its maps.
     maps: Outcome,
     /// The spin program, run by a thread's timer.
-    pub(super) spin: Outcome,
+    pub(super) spin: Remedied,
     /// The programs at `sched_switch` that follow the tracers' threads.
     turns: Outcome,
     /// osnoise's programs.
     osnoise: Outcome,
     /// The program that counts NMIs.
     nmi: Outcome,
-    /// hwlat's program, at a breakpoint in the kernel; the refusal with what would help.
-    breakpoint: Option<Result<(), (String, &'static str)>>,
+    /// hwlat's program, at a breakpoint in the kernel.
+    breakpoint: Remedied,
 }
 
 /// Probes, if `capabilities` allow it at all.
@@ -71,19 +75,27 @@ pub(super) fn probe(capabilities: Capabilities) -> Probed {
         "osnoise_thread",
     ]));
     let nmi = outcome(verify(&["nmi"]));
-    Probed {
-        maps: Some(Ok(())),
-        turns,
-        osnoise,
-        nmi,
-        spin: outcome(spin::try_timer(&mut bpf)),
-        // Not `told`: what is behind a breakpoint that is refused differs.
-        breakpoint: Some(
+    let (spin, breakpoint) = match paranoid::in_the_way() {
+        Some(reason) => {
+            let closed = Err((reason, paranoid::REMEDY));
+            (closed.clone(), closed)
+        }
+        None => (
+            spin::try_timer(&mut bpf).map_err(|error| (told(&error), NEEDS)),
+            // Not `told`: what is behind a breakpoint that is refused differs.
             hwlat::try_breakpoint(&mut bpf, sched::current_cpu()).map_err(|error| {
                 let remedy = against_no_breakpoint(&error);
                 (format!("{error:#}"), remedy)
             }),
         ),
+    };
+    Probed {
+        maps: Some(Ok(())),
+        turns,
+        osnoise,
+        nmi,
+        spin: Some(spin),
+        breakpoint: Some(breakpoint),
     }
 }
 
@@ -137,66 +149,52 @@ impl Probed {
     }
 
     pub(super) fn checks(&self) -> Vec<Check> {
-        let needs = "see what the kernel said, and boot one with CONFIG_BPF_SYSCALL=y, CONFIG_PERF_EVENTS=y and \
-                     CONFIG_BPF_EVENTS=y";
-        let breakpoint: Outcome = match &self.breakpoint {
-            None => None,
-            Some(Ok(())) => Some(Ok(())),
-            Some(Err((found, _))) => Some(Err(found.clone())),
-        };
-        let breakpoint_needs = match self.breakpoint {
-            Some(Err((_, remedy))) => remedy,
-            _ => needs,
+        let remedied = |outcome: &Outcome| -> Remedied {
+            Some(outcome.clone()?.map_err(|found| (found, NEEDS)))
         };
         let lines = [
             (
                 "maps",
-                &self.maps,
+                remedied(&self.maps),
                 "per-CPU, mapped and ring buffer maps are made",
                 "every detector",
-                needs,
             ),
             (
                 "timer program",
-                &self.spin,
+                self.spin.clone(),
                 "verified (bpf_loop among it) and run by a thread's clock event",
                 "--detector spin",
-                needs,
             ),
             (
                 "tracing programs",
-                &self.turns,
+                remedied(&self.turns),
                 "verified",
                 "--detector hwlat and osnoise",
-                needs,
             ),
             (
                 "osnoise programs",
-                &self.osnoise,
+                remedied(&self.osnoise),
                 "verified",
                 "--detector osnoise",
-                needs,
             ),
             (
                 "NMI program",
-                &self.nmi,
+                remedied(&self.nmi),
                 "verified",
                 "telling NMIs from other causes of gaps",
-                needs,
             ),
             (
                 "kernel breakpoint",
-                &breakpoint,
+                self.breakpoint.clone(),
                 "verified, and set in the kernel",
                 "--detector hwlat counting in the kernel; it reads the trace buffer instead",
-                breakpoint_needs,
             ),
         ];
         lines
             .into_iter()
-            .map(|(name, outcome, found, blocks, remedy)| match outcome {
+            .map(|(name, outcome, found, blocks)| match outcome {
                 Some(Ok(())) => Check::ok(Group::Bpf, name, found),
-                Some(Err(error)) => {
+                Some(Err((error, remedy))) => {
                     Check::ok(Group::Bpf, name, error).but(State::Missing, blocks, remedy)
                 }
                 None => {
@@ -206,7 +204,7 @@ impl Probed {
                             "run it as root, for example with sudo",
                         )
                     } else {
-                        ("not tried, since the maps were refused", needs)
+                        ("not tried, since the maps were refused", NEEDS)
                     };
                     Check::ok(Group::Bpf, name, found).but(State::Unknown, blocks, remedy)
                 }
@@ -258,7 +256,7 @@ mod tests {
             nmi: None,
             maps: Some(Ok(())),
             turns: Some(Ok(())),
-            spin: Some(Err("no bpf_loop".to_owned())),
+            spin: Some(Err(("no bpf_loop".to_owned(), NEEDS))),
             osnoise: Some(Err("no".to_owned())),
             breakpoint: Some(Err(("EINVAL".to_owned(), "kprobes"))),
         };

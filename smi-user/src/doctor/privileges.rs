@@ -6,14 +6,22 @@ use super::{Check, Facts, Group, State};
 use crate::kernel::{
     cpus::CpuList,
     kconfig::{Config, Setting},
+    perf::paranoid,
     port::Ports,
     process::{self, Capabilities},
     sched,
 };
 
 pub(super) fn checks(facts: &Facts) -> Vec<Check> {
+    let paranoid = paranoid::level().map(|level| Paranoid {
+        level,
+        takes_sys_admin: paranoid::takes_sys_admin().is_some(),
+    });
     let mut checks = vec![
-        capabilities(facts.capabilities),
+        capabilities(
+            facts.capabilities,
+            paranoid.is_some_and(|paranoid| paranoid.takes_sys_admin),
+        ),
         priority(try_priority()),
         lockdown(
             process::shows_lockdown(),
@@ -22,6 +30,7 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
             Ports::open().is_ok(),
         ),
     ];
+    checks.extend(paranoid.map(|paranoid| perf_events(facts.capabilities, paranoid)));
     if let Ok(online) = CpuList::online() {
         checks.push(cpus(&online, &sched::allowed(&online)));
     }
@@ -39,12 +48,21 @@ const PURPOSES: [((u32, &str), &str); 4] = [
     ),
 ];
 
-fn capabilities(own: Capabilities) -> Check {
+/// `events_take_sys_admin`: whether that is so of every perf event.
+fn capabilities(own: Capabilities, events_take_sys_admin: bool) -> Check {
     let lacks = |capability: &(u32, &str)| !own.has(*capability);
-    let basic = [process::CAP_BPF, process::CAP_PERFMON];
-    let lacking: Vec<_> = basic
+    let mut basic = vec![process::CAP_BPF, process::CAP_PERFMON];
+    if events_take_sys_admin {
+        basic.push(process::CAP_SYS_ADMIN);
+    }
+    let others = PURPOSES
+        .map(|(capability, _)| capability)
         .into_iter()
-        .chain(PURPOSES.map(|(capability, _)| capability))
+        .filter(|capability| !basic.contains(capability));
+    let lacking: Vec<_> = basic
+        .iter()
+        .copied()
+        .chain(others)
         .filter(lacks)
         .map(|(_, name)| name)
         .collect();
@@ -74,6 +92,44 @@ fn capabilities(own: Capabilities) -> Check {
         blocks,
         "run it as root, for example with sudo",
     )
+}
+
+/// `kernel.perf_event_paranoid`, and whether this kernel opens perf events for `CAP_SYS_ADMIN` only because of it.
+#[derive(Clone, Copy)]
+struct Paranoid {
+    level: i32,
+    takes_sys_admin: bool,
+}
+
+fn perf_events(own: Capabilities, paranoid: Paranoid) -> Check {
+    let Paranoid {
+        level,
+        takes_sys_admin,
+    } = paranoid;
+    let check = |enough: &str| {
+        Check::ok(
+            Group::Privileges,
+            "perf events",
+            format!("kernel.perf_event_paranoid is {level}{enough}"),
+        )
+    };
+    let blocks = "the detector spin, and counting SMIs by perf events";
+    if !own.has(process::CAP_PERFMON) {
+        return check("; not tried, CAP_PERFMON is lacking").but(
+            State::Unknown,
+            blocks,
+            "run it as root, for example with sudo",
+        );
+    }
+    match (takes_sys_admin, own.has(process::CAP_SYS_ADMIN)) {
+        (false, _) => check(": CAP_PERFMON is enough"),
+        (true, true) => check(": this kernel wants CAP_SYS_ADMIN then, and it is there"),
+        (true, false) => check(": this kernel wants CAP_SYS_ADMIN then, and it is lacking").but(
+            State::Missing,
+            blocks,
+            paranoid::REMEDY,
+        ),
+    }
 }
 
 /// Whether a thread can have the priority that sampling threads ask for.
@@ -209,12 +265,13 @@ mod tests {
             process::CAP_SYSLOG,
             process::CAP_SYS_RAWIO,
         ];
-        assert_eq!(capabilities(Capabilities::of(all)).state, State::Ok);
-        let none = capabilities(Capabilities::of([]));
+        assert_eq!(capabilities(Capabilities::of(all), true).state, State::Ok);
+        let none = capabilities(Capabilities::of([]), false);
         assert_eq!(none.state, State::Missing);
         assert!(none.found.contains("CAP_BPF, CAP_PERFMON"), "{none:?}");
         assert!(none.blocks.contains("every detector"), "{none:?}");
-        let spin = capabilities(Capabilities::of([process::CAP_BPF, process::CAP_PERFMON]));
+        let two = Capabilities::of([process::CAP_BPF, process::CAP_PERFMON]);
+        let spin = capabilities(two, false);
         assert!(
             spin.found.ends_with("CAP_SYSLOG, CAP_SYS_RAWIO"),
             "{spin:?}"
@@ -222,6 +279,41 @@ mod tests {
         assert!(
             spin.blocks.contains("firing SMIs") && spin.blocks.ends_with("not the detector spin"),
             "{spin:?}"
+        );
+        let closed = capabilities(two, true);
+        assert!(closed.blocks.starts_with("every detector"), "{closed:?}");
+        assert_eq!(
+            closed.found,
+            "lacks CAP_SYS_ADMIN, CAP_SYS_NICE, CAP_SYSLOG, CAP_SYS_RAWIO"
+        );
+    }
+
+    #[test]
+    fn perf_events_for_sys_admin_only_are_missing_without_it() {
+        let closed = Paranoid {
+            level: 3,
+            takes_sys_admin: true,
+        };
+        let open = Paranoid {
+            level: 3,
+            takes_sys_admin: false,
+        };
+        let perfmon = Capabilities::of([process::CAP_PERFMON]);
+        let admin = Capabilities::of([process::CAP_SYS_ADMIN]);
+        for (own, paranoid, state) in [
+            (Capabilities::of([]), closed, State::Unknown),
+            (perfmon, closed, State::Missing),
+            (perfmon, open, State::Ok),
+            (admin, closed, State::Ok),
+        ] {
+            let check = perf_events(own, paranoid);
+            assert_eq!(check.state, state, "{check:?}");
+            assert!(check.found.contains("paranoid is 3"), "{check:?}");
+        }
+        let told = perf_events(perfmon, closed).remedy;
+        assert!(
+            told.contains("paranoid=2") && told.contains("CAP_SYS_ADMIN"),
+            "{told}"
         );
     }
 

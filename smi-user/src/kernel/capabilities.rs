@@ -1,5 +1,5 @@
-//! Gives capabilities up for good (`capabilities(7)`). They belong to threads, and a thread can change none but its own, so
-//! each one is sent a signal whose handler does it.
+//! Gives capabilities up (`capabilities(7)`). They belong to threads, and a thread can change none but its own: to give some
+//! up for good, each one is sent a signal whose handler does it.
 
 use std::{
     fs, io, mem, ptr,
@@ -33,6 +33,53 @@ struct Sets {
     effective: u32,
     permitted: u32,
     inheritable: u32,
+}
+
+/// Has a thread of its own do something without `capability`, which all others keep.
+///
+/// # Errors
+/// When the kernel does not let it be laid down; nothing was done then.
+pub fn without<T: Send>((bit, _): (u32, &str), act: impl FnOnce() -> T + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                let mut sets = own()?;
+                sets[bit as usize / 32].effective &= !(1 << (bit % 32));
+                set(&sets)?;
+                Ok(act())
+            })
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Of the calling thread.
+fn header() -> Header {
+    Header {
+        version: VERSION,
+        pid: 0,
+    }
+}
+
+/// The capabilities of the calling thread.
+fn own() -> io::Result<[Sets; 2]> {
+    let mut header = header();
+    let mut sets = [Sets::default(); 2];
+    // SAFETY: the kernel's own layouts, alive until the call returns.
+    match unsafe { libc::syscall(libc::SYS_capget, &raw mut header, sets.as_mut_ptr()) } {
+        0 => Ok(sets),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Gives the calling thread these.
+fn set(sets: &[Sets; 2]) -> io::Result<()> {
+    let mut header = header();
+    // SAFETY: as above.
+    match unsafe { libc::syscall(libc::SYS_capset, &raw mut header, sets.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Takes everything but `kept` from all threads of this process, and from the bounding set where that is allowed
@@ -92,27 +139,42 @@ fn ask_all(kept: Capabilities, signal: i32) -> io::Result<()> {
 /// Leaves the calling thread what is [`KEPT`]. A handler of signals: nothing in it but system calls.
 extern "C" fn give_up(_signal: libc::c_int) {
     let kept = KEPT.load(Ordering::SeqCst);
-    let header = Header {
-        version: VERSION,
-        pid: 0,
-    };
-    let mut sets = [Sets::default(); 2];
-    // SAFETY: the kernel's own layouts, alive until the calls return; `errno` is put back for the code interrupted.
-    unsafe {
-        let errno = *libc::__errno_location();
-        if libc::syscall(libc::SYS_capget, &raw const header, sets.as_mut_ptr()) == 0 {
-            if sets[0].effective >> SETPCAP & 1 == 1 {
-                for capability in (0..u64::BITS).filter(|bit| kept >> bit & 1 == 0) {
+    // SAFETY: the calling thread's own.
+    let errno = unsafe { *libc::__errno_location() };
+    if let Ok(mut sets) = own() {
+        if sets[0].effective >> SETPCAP & 1 == 1 {
+            for capability in (0..u64::BITS).filter(|bit| kept >> bit & 1 == 0) {
+                // SAFETY: no preconditions.
+                unsafe {
                     libc::syscall(libc::SYS_prctl, libc::PR_CAPBSET_DROP, capability, 0, 0, 0);
                 }
             }
-            for (set, kept) in sets.iter_mut().zip([kept as u32, (kept >> 32) as u32]) {
-                set.effective &= kept;
-                set.permitted &= kept;
-                set.inheritable &= kept;
-            }
-            libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr());
         }
-        *libc::__errno_location() = errno;
+        for (word, kept) in sets.iter_mut().zip([kept as u32, (kept >> 32) as u32]) {
+            word.effective &= kept;
+            word.permitted &= kept;
+            word.inheritable &= kept;
+        }
+        // Refused, it shows in what `ask_all` reads.
+        let _refused = set(&sets);
+    }
+    // SAFETY: as above; put back for the code interrupted.
+    unsafe { *libc::__errno_location() = errno };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::process::CAP_SYS_ADMIN;
+
+    #[test]
+    fn one_thread_alone_goes_without() {
+        let (bit, _) = CAP_SYS_ADMIN;
+        let has = |sets: io::Result<[Sets; 2]>| {
+            sets.expect("capget")[bit as usize / 32].effective >> (bit % 32) & 1 == 1
+        };
+        let before = has(own());
+        assert!(!has(without(CAP_SYS_ADMIN, own).expect("laid down")));
+        assert_eq!(has(own()), before);
     }
 }

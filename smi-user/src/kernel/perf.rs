@@ -1,8 +1,9 @@
 //! Perf events (`perf_event_open(2)`): those that run BPF programs, a timer of a thread and a breakpoint in the kernel,
-//! and those that count ([`count`], [`group`]).
+//! and those that count ([`count`], [`group`]); and who may open any ([`paranoid`]).
 
 pub mod count;
 pub mod group;
+pub mod paranoid;
 
 use std::{
     io,

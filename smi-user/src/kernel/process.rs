@@ -66,6 +66,11 @@ impl Capabilities {
         let bit = |(bit, _)| self.0 >> bit & 1 == 1;
         bit(capability) || ([CAP_BPF, CAP_PERFMON].contains(&capability) && bit(CAP_SYS_ADMIN))
     }
+
+    /// Whether `CAP_SYS_ADMIN` stands in for `capability`, which is not there itself.
+    pub fn has_by_proxy(self, capability: (u32, &str)) -> bool {
+        self.has(capability) && self.0 >> capability.0 & 1 == 0
+    }
 }
 
 /// The mode of the kernel's lockdown, if one is in force (`/sys/kernel/security/lockdown`, `kernel_lockdown(7)`).
@@ -100,13 +105,10 @@ pub fn allow_many_files() {
     }
 }
 
-/// Whether this kernel opens perf events for none but `CAP_SYS_ADMIN`, as Debian's and its children do from
-/// `kernel.perf_event_paranoid` 3 on, their default; `CAP_PERFMON` does not do there. Other kernels know no value above 2.
-pub fn perf_takes_sys_admin() -> bool {
-    fs::read_to_string("/proc/sys/kernel/perf_event_paranoid")
-        .ok()
-        .and_then(|text| text.trim().parse::<i32>().ok())
-        .is_some_and(|level| level > 2)
+/// Whether this process runs as root, whose files need no capability.
+pub fn is_root() -> bool {
+    // SAFETY: no preconditions, and it cannot fail.
+    unsafe { libc::geteuid() == 0 }
 }
 
 /// CPU time of this process since it started, user and system, in ns (`getrusage(2)`; the kernel keeps it in ns and tells
@@ -166,10 +168,13 @@ mod tests {
     #[test]
     fn sys_admin_stands_in_for_bpf_and_perfmon_only() {
         let capabilities = Capabilities::of([CAP_SYS_ADMIN]);
-        assert!(capabilities.has(CAP_BPF));
-        assert!(capabilities.has(CAP_PERFMON));
+        for basic in [CAP_BPF, CAP_PERFMON] {
+            assert!(capabilities.has(basic) && capabilities.has_by_proxy(basic));
+            let itself = Capabilities::of([CAP_SYS_ADMIN, basic]);
+            assert!(itself.has(basic) && !itself.has_by_proxy(basic));
+        }
         for other in [CAP_SYS_NICE, CAP_SYSLOG, CAP_SYS_RAWIO] {
-            assert!(!capabilities.has(other), "{other:?}");
+            assert!(!capabilities.has(other) && !capabilities.has_by_proxy(other));
         }
     }
 

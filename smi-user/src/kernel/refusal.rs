@@ -1,11 +1,14 @@
 //! What may be behind a refusal of the kernel's to run BPF or perf events, and what would help.
 
-use super::process;
+use super::{perf::paranoid, process};
 
 /// What to tell people about the system's error number; `None` where nothing more is known. The process must have
 /// the capabilities.
 pub fn hint(errno: Option<i32>) -> Option<String> {
     Some(match errno? {
+        libc::EACCES if let Some(reason) = paranoid::in_the_way() => {
+            format!("{reason}; {}", paranoid::REMEDY)
+        }
         libc::EPERM | libc::EACCES => match process::lockdown() {
             Some(mode) => format!(
                 "the kernel is locked down ({mode}); boot it with lockdown=none, or with Secure Boot off"

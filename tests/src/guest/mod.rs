@@ -19,6 +19,7 @@ mod hotplug;
 mod init;
 mod known_smis;
 mod measured;
+mod paranoid;
 mod peers;
 mod reader;
 mod settings;
@@ -119,6 +120,9 @@ const TESTS: &[Test] = tests! {
     verify::verify_refutes_where_the_port_raises_no_smi on [SmmOff];
     verify::verify_cannot_prove_anything_without_a_counter on [Amd];
     choice::a_stock_kernel_gets_spin_and_is_told_why on [Stock];
+    paranoid::the_units_capabilities_are_enough_and_no_more_is_kept on [Stock, Rt];
+    paranoid::three_capabilities_are_enough_where_the_setting_is_lower on [Stock, Rt];
+    paranoid::without_sys_admin_the_refusal_names_the_setting_and_what_helps on [Stock, Rt];
     doctor::doctor_says_of_each_kernel_what_is_on_record on [Stock, Rt];
     doctor::doctor_tells_a_stock_kernel_how_to_get_what_it_lacks on [Stock];
     doctor::doctor_finds_every_detector_in_a_realtime_kernel on [Rt];

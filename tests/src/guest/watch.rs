@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -40,7 +40,16 @@ impl Watch {
     /// When it does not come.
     #[track_caller]
     pub(super) fn start(args: &[&str]) -> Self {
-        let mut child = smilat()
+        Self::start_by(smilat(), args)
+    }
+
+    /// The same by `command`, which is smilat.
+    ///
+    /// # Panics
+    /// As [`Watch::start`].
+    #[track_caller]
+    pub(super) fn start_by(mut command: Command, args: &[&str]) -> Self {
+        let mut child = command
             .args(["run", "--format=ndjson", "--interval=1s"])
             .args(args)
             .stdout(Stdio::piped())
