@@ -198,10 +198,11 @@ fn what_a_shell_makes_of_a_name_is_one_recording() {
     // Compressed already, but a kill left it and what was begun anew.
     write(&path("a.1"), Some(&header(0, 2)), &all[10..20]);
     fs::write(path("a.1.gz.tmp"), "").expect("written");
-    fs::write(path("a.lock"), "4711\n").expect("written");
+    fs::write(path(".a.smilat-lock"), "4711").expect("written");
     symlink("a", path("link")).expect("a link");
     for names in [
-        &["a", "a.1", "a.1.gz", "a.1.gz.tmp", "a.2.gz", "a.lock"][..],
+        &["a", "a.1", "a.1.gz", "a.1.gz.tmp", "a.2.gz"][..],
+        &[".a.smilat-lock", "a", "a.1", "a.1.gz", "a.2.gz"],
         &["a", "./a", "a.2.gz"],
         &["link"],
         &["link", "a"],

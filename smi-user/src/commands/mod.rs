@@ -10,6 +10,7 @@ pub mod run;
 pub mod top;
 pub mod verify;
 
+mod failures;
 mod messages;
 mod signals;
 mod watch;

@@ -180,6 +180,10 @@ impl Reader {
         if self.text.is_empty() && matches!(end, End::File) {
             return Ok(None);
         }
+        if matches!(end, End::File) {
+            // It may be growing, and what comes then is no line of its own.
+            self.end_part();
+        }
         self.number += 1;
         let bytes = match &end {
             End::TooLong(bytes) => *bytes,
@@ -204,8 +208,7 @@ impl Reader {
                 line: self.number,
                 why: error.to_string(),
             });
-            // Nothing more can be had of this file.
-            self.lines = Some(Box::new(io::empty()));
+            self.end_part();
             return Ok(Some(torn));
         }
         // An object that is whole is so without the end of its line, too.
@@ -237,6 +240,11 @@ impl Reader {
             Parsed::Nothing => torn,
         };
         Ok(Some(line))
+    }
+
+    /// Has nothing more come of the file being read.
+    fn end_part(&mut self) {
+        self.lines = Some(Box::new(io::empty()));
     }
 
     /// Reads a line into `self.text`.

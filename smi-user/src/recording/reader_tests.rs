@@ -322,3 +322,32 @@ fn an_error_says_why_once() {
     let told = format!("{:#}", anyhow::Error::from(error));
     assert_eq!(told.matches("No such file").count(), 1, "{told}");
 }
+
+#[test]
+fn a_line_that_is_being_written_is_torn_once_whatever_comes_of_it() {
+    /// Ends after each piece, as a file does that grows.
+    struct Growing(VecDeque<Vec<u8>>);
+    impl Read for Growing {
+        fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+            let mut piece = self.0.pop_front().unwrap_or_default();
+            if piece.len() > to.len() {
+                self.0.push_front(piece.split_off(to.len()));
+            }
+            to[..piece.len()].copy_from_slice(&piece);
+            Ok(piece.len())
+        }
+    }
+    let line = samples::line(2);
+    for cut in [1, line.len() / 2, line.len() - 1] {
+        let begun = [&samples::header(1)[..], &samples::line(1), &line[..cut]].concat();
+        let pieces = [begun, Vec::new(), line[cut..].to_vec()];
+        let content = Growing(pieces.into());
+        let mut reader = Reader::single(Path::new("a file"), Box::new(content));
+        let expected = if cut == line.len() - 1 {
+            "-1 1 2".to_owned()
+        } else {
+            format!("-1 1 !3:{cut}")
+        };
+        assert_eq!(told(&mut reader), expected, "{cut} bytes");
+    }
+}

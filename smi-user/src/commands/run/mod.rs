@@ -16,10 +16,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use tokio::time::{self, Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::{
+    failures::together,
     messages,
     signals::{Hangup, Hangups, Signals},
     watch::{FETCH, Prepared, Watch},
@@ -184,18 +185,6 @@ async fn collect(args: &RunArgs, options: &Options, prepared: Prepared) -> Resul
     together([failure, snapshot.err(), stopped.err(), ended.err()]).map_or(status, Err)
 }
 
-/// One error that tells all of these, the same ones once; `None` if there is none.
-fn together(errors: impl IntoIterator<Item = Option<Error>>) -> Option<Error> {
-    errors.into_iter().flatten().reduce(|first, next| {
-        let (told, more) = (format!("{first:#}"), format!("{next:#}"));
-        if told.contains(&more) {
-            first
-        } else {
-            anyhow!("{told}; {more}")
-        }
-    })
-}
-
 /// The exit status of a run that came to its end; `complete`: its duration is over, and all was reported.
 fn judge(args: &RunArgs, snapshot: &Snapshot, complete: bool) -> Result<ExitCode> {
     let watched = snapshot.cpus.iter().any(|cpu| cpu.exposure_ns > 0);
@@ -254,16 +243,6 @@ async fn at(time: Option<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn all_errors_are_told_and_the_same_once() {
-        assert!(together([None, None]).is_none());
-        let one = || Some(anyhow!("the disk").context("cannot write"));
-        let told = together([one(), None, one(), Some(anyhow!("other"))]).expect("errors");
-        assert_eq!(format!("{told:#}"), "cannot write: the disk; other");
-        let alone = together([None, one()]).expect("an error");
-        assert_eq!(alone.to_string(), "cannot write");
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_tick_is_due_once_its_time_has_come() {

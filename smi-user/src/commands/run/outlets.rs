@@ -15,7 +15,7 @@ use bytes::Bytes;
 use jiff::tz::TimeZone;
 use tokio::time::timeout;
 
-use super::{exports::Exports, recording, together};
+use super::{super::failures::together, exports::Exports, recording};
 use crate::{
     cli::{Format, RunArgs},
     model::Snapshot,

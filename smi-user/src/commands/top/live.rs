@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, io, io::IsTerminal as _, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use jiff::{Timestamp, tz::TimeZone};
 use tokio::{
     sync::mpsc,
@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     cli::TopArgs,
-    commands::watch::{FETCH, Prepared, Watch},
+    commands::{
+        failures::together,
+        watch::{FETCH, Prepared, Watch},
+    },
     kernel::{hostname, release, terminal::Writer},
     model::{DetectorInfo, Snapshot},
     report::{
@@ -89,26 +92,17 @@ pub(super) async fn run(args: &TopArgs, notes: &Notes) -> Result<()> {
         }
     };
     screen.close().await;
-    let mut failures: Vec<anyhow::Error> = failure.into_iter().collect();
+    let mut failures = vec![failure];
     match watch.finish() {
-        Err(error) => failures.push(error),
+        Err(error) => failures.push(Some(error)),
         Ok((snapshot, stopped)) => {
-            failures.extend(stopped.err());
+            failures.push(stopped.err());
             if !args.quiet {
-                failures.extend(summary.print(&snapshot, &mut signals).await.err());
+                failures.push(summary.print(&snapshot, &mut signals).await.err());
             }
         }
     }
-    all(failures)
-}
-
-/// All that failed, in one: none hides another.
-fn all(failures: Vec<anyhow::Error>) -> Result<()> {
-    let mut failures = failures.into_iter();
-    let Some(first) = failures.next() else {
-        return Ok(());
-    };
-    Err(failures.fold(first, |all, next| anyhow!("{all:#}; and {next:#}")))
+    together(failures).map_or(Ok(()), Err)
 }
 
 /// A change of the threshold: when, and from what to what, in ns.
@@ -310,21 +304,5 @@ mod tests {
         ] {
             assert!(told.contains(part), "no \"{part}\" in {told}");
         }
-    }
-
-    #[test]
-    fn no_failure_hides_another() {
-        all(Vec::new()).expect("none");
-        let failures = [
-            "the detector ended",
-            "a setting is not put back",
-            "no summary",
-        ];
-        let failures = failures.map(|told| anyhow!(told).context("top")).into();
-        let told = format!("{:#}", all(failures).expect_err("three"));
-        assert_eq!(
-            told,
-            "top: the detector ended; and top: a setting is not put back; and top: no summary"
-        );
     }
 }
