@@ -9,8 +9,12 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use smi_user::{kernel::perf::paranoid, model::Snapshot};
-use tests::{from_env, output, serving::Serving, stderr};
+use tests::{
+    capabilities::{are_enough_and_needed, set},
+    from_env, output,
+    serving::Serving,
+    smilat_path, stderr,
+};
 
 /// The project's files.
 fn project(path: &str) -> PathBuf {
@@ -364,49 +368,18 @@ fn the_capabilities_of_the_manifest_are_enough_and_needed() {
     });
     let args: Vec<&String> = args.collect();
     assert_eq!(args[0], "run");
-    let with = |names: &[&String]| {
-        let set = names
-            .iter()
-            .fold("-all".to_owned(), |set, name| format!("{set},+{name}"));
-        let mut command = Command::new("setpriv");
-        command
-            .arg("--no-new-privs")
-            .args([format!("--inh-caps={set}"), format!("--bounding-set={set}")])
-            .arg(tests::smilat_path())
-            .args(&args)
-            .args(["--listen=127.0.0.1:0", "--format=ndjson", "--duration=2s"])
-            .args(["--threshold=1us", "--width=50ms", "--mode=per-cpu"]);
-        output(&mut command)
-    };
-    let all: Vec<&String> = names.iter().collect();
-    let run = with(&all);
-    assert!(run.status.success(), "{}", stderr(&run));
-    assert!(!stderr(&run).contains("CAP_"), "{}", stderr(&run));
-    let last = String::from_utf8_lossy(&run.stdout)
-        .lines()
-        .last()
-        .map(str::to_owned)
-        .expect("a line");
-    let last: Snapshot = serde_json::from_str(&last).expect("a snapshot");
-    assert!(last.total().count > 0, "no gaps of 1 us in 2 s");
-    // SYS_ADMIN, which stands in for BPF and PERFMON, is of use on some kernels only.
-    let (admin, names): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| name == "sys_admin");
-    assert_eq!(admin.len(), 1);
-    let without_admin = with(&names.iter().collect::<Vec<_>>());
-    if let Some(level) = paranoid::takes_sys_admin() {
-        let told = stderr(&without_admin);
-        assert!(told.contains(&format!("paranoid is {level}")), "{told}");
-        return;
-    }
-    assert!(without_admin.status.success(), "{}", stderr(&without_admin));
-    for left_out in &names {
-        let fewer: Vec<&String> = names.iter().filter(|name| *name != left_out).collect();
-        let told = stderr(&with(&fewer));
-        assert!(
-            told.contains(&format!("CAP_{}", left_out.to_uppercase())),
-            "without {left_out}: {told}"
-        );
-    }
+    are_enough_and_needed(&names, |names| {
+        let set = set(names);
+        output(
+            Command::new("setpriv")
+                .arg("--no-new-privs")
+                .args([format!("--inh-caps={set}"), format!("--bounding-set={set}")])
+                .arg(smilat_path())
+                .args(&args)
+                .args(["--listen=127.0.0.1:0", "--format=ndjson", "--duration=2s"])
+                .args(["--threshold=1us", "--width=50ms", "--mode=per-cpu"]),
+        )
+    });
 }
 
 #[test]

@@ -7,18 +7,16 @@ use std::{
     process::{Command, Stdio},
 };
 
-use smi_user::{
-    kernel::{
-        perf::paranoid,
-        process::{
-            CAP_BPF, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_PERFMON, CAP_SYS_ADMIN,
-            CAP_SYS_NICE, CAP_SYS_RAWIO, CAP_SYSLOG, Capabilities,
-        },
-        release::{self, Version},
+use smi_user::kernel::{
+    perf::paranoid,
+    process::{
+        CAP_BPF, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_PERFMON, CAP_SYS_ADMIN, CAP_SYS_NICE,
+        CAP_SYS_RAWIO, CAP_SYSLOG, Capabilities,
     },
-    model::Snapshot,
+    release::{self, Version},
 };
 use tests::{
+    capabilities::{are_enough_and_needed, set},
     output,
     service::{CLOSELY, PATIENCE, Service, lines},
     serving::{self, address},
@@ -149,57 +147,26 @@ fn the_capabilities_of_the_unit_are_enough() {
         format!("{CLOSELY}threshold = '1us'\nduration = '2s'\n"),
     )
     .expect("written");
-    let with = |names: &[String]| {
-        let set = names
-            .iter()
-            .fold("-all".to_owned(), |set, name| format!("{set},+{name}"));
-        let mut command = Command::new("setpriv");
-        command
-            .args([
-                "--reuid=65534",
-                "--regid=65534",
-                "--clear-groups",
-                "--no-new-privs",
-            ])
-            .args([
-                format!("--inh-caps={set}"),
-                format!("--ambient-caps={set}"),
-                format!("--bounding-set={set}"),
-            ])
-            .arg(&copy)
-            .args(["run", "--config"])
-            .arg(&config);
-        output(&mut command)
-    };
-    let run = with(&names);
-    assert!(run.status.success(), "{}", stderr(&run));
-    assert!(!stderr(&run).contains("priority ("), "{}", stderr(&run));
-    let last = String::from_utf8_lossy(&run.stdout)
-        .lines()
-        .last()
-        .map(str::to_owned)
-        .expect("a line");
-    let last: Snapshot = serde_json::from_str(&last).expect("a snapshot");
-    assert!(last.total().count > 0, "no gaps of 1 us in 2 s");
-    // None of them is there without need. CAP_SYS_ADMIN, which stands in for some, is of use on some kernels only.
-    let (admin, names): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| name == "sys_admin");
-    assert_eq!(admin.len(), 1);
-    if let Some(level) = paranoid::takes_sys_admin() {
-        let told = stderr(&with(&names));
-        assert!(told.contains(&format!("paranoid is {level}")), "{told}");
-        return;
-    }
-    assert!(with(&names).status.success());
-    for left_out in 0..names.len() {
-        let mut fewer = names.clone();
-        let name = fewer.remove(left_out);
-        let run = with(&fewer);
-        let told = stderr(&run);
-        assert!(
-            told.contains(&format!("CAP_{}", name.to_uppercase())),
-            "without {name}: {told}"
-        );
-    }
+    are_enough_and_needed(&names, |names| {
+        let set = set(names);
+        output(
+            Command::new("setpriv")
+                .args([
+                    "--reuid=65534",
+                    "--regid=65534",
+                    "--clear-groups",
+                    "--no-new-privs",
+                ])
+                .args([
+                    format!("--inh-caps={set}"),
+                    format!("--ambient-caps={set}"),
+                    format!("--bounding-set={set}"),
+                ])
+                .arg(&copy)
+                .args(["run", "--config"])
+                .arg(&config),
+        )
+    });
 }
 
 /// The system calls of a group, by systemd's own account.

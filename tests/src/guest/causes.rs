@@ -227,16 +227,21 @@ enum Place {
 /// what waited for it meanwhile in that time, be it an SMI, and not within the gap.
 const RECORDING: Duration = Duration::from_millis(2);
 
+/// What happened is known by one clock and what was watched by another; they agree to within this.
+const CLOCKS: Duration = Duration::from_micros(100);
+
 /// Where `event` lies by a gap from `begin` to `end`, when the one before it ended at `last_end`.
 fn by_gap(event: &Event, begin: u64, end: u64, last_end: u64) -> Place {
     let recorded = |end: u64| end..end + cycles(RECORDING);
     let middle = event.begin_tsc.midpoint(event.end_tsc);
     // osnoise's next gap may begin at once.
-    let follows = begin.abs_diff(last_end) < cycles(Duration::from_micros(100));
+    let follows = begin.abs_diff(last_end) < cycles(CLOCKS);
     if (begin..end).contains(&middle) && !(follows && recorded(begin).contains(&event.begin_tsc)) {
         Place::Inside
     } else if recorded(end).contains(&event.begin_tsc)
         || event.begin_tsc < end && recorded(last_end).contains(&event.begin_tsc)
+        // An NMI that ends a moment before a gap is that gap.
+        || (begin - cycles(CLOCKS)..begin).contains(&middle)
     {
         Place::Edge
     } else {
@@ -246,7 +251,7 @@ fn by_gap(event: &Event, begin: u64, end: u64, last_end: u64) -> Place {
 
 /// Where `event` lies by a window of hwlat's that was sampled within `turn`.
 fn by_turn(event: &Event, turn: &Range<u64>) -> Place {
-    let margin = cycles(Duration::from_micros(100));
+    let margin = cycles(CLOCKS);
     let sampled = turn.start + margin..turn.start + cycles(WIDTH);
     if sampled.contains(&event.begin_tsc) && sampled.contains(&event.end_tsc) {
         Place::Inside
