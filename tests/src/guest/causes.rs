@@ -240,8 +240,8 @@ fn by_gap(event: &Event, begin: u64, end: u64, last_end: u64) -> Place {
         Place::Inside
     } else if recorded(end).contains(&event.begin_tsc)
         || event.begin_tsc < end && recorded(last_end).contains(&event.begin_tsc)
-        // An NMI that ends a moment before a gap is that gap.
-        || (begin - cycles(CLOCKS)..begin).contains(&middle)
+        // What ends a moment before a gap, or within it, may be that gap or what came right before it.
+        || event.begin_tsc < end && begin < event.end_tsc + cycles(CLOCKS)
     {
         Place::Edge
     } else {
