@@ -56,7 +56,16 @@ impl Claim {
         }
         let lock = parts::lock(&path);
         let held = hold(&lock, &path)?;
-        Ok(Self { path, lock, held })
+        let claim = Self { path, lock, held };
+        // Without it, neither can files be put aside nor reports into one of them be refused.
+        parts::numbers(&claim.path).with_context(|| {
+            format!(
+                "cannot record to {}: its folder cannot be listed, and files are put aside in it; allow that, or give \
+                 --record a file in another folder",
+                claim.path.display()
+            )
+        })?;
+        Ok(claim)
     }
 
     /// Whether `file` is one that is recorded to or put aside, or would be if it were made.

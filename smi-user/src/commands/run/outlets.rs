@@ -121,7 +121,8 @@ impl Outlets {
         let Some(recorder) = &mut self.recorder else {
             return only_here;
         };
-        let recorded = recorder.send(line.unwrap_or_default(), only_here);
+        let line = line.unwrap_or_else(|| Ndjson::line(snapshot));
+        let recorded = recorder.send(line, only_here);
         recorder.gaps_lost() + if recorded { 0 } else { only_here }
     }
 

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
+    time::Instant,
 };
 
 use clap::Parser as _;
@@ -237,7 +238,9 @@ async fn whoever_interrupts_the_end_is_told_what_is_not_written() {
     }
     // The recording is complete by the time that somebody loses patience.
     let whole = async {
+        let began = Instant::now();
         while intervals(&place.record).len() < 61 {
+            assert!(began.elapsed() < Duration::from_secs(20), "in vain");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
