@@ -17,7 +17,7 @@ use smi_user::{
 
 use super::{
     host,
-    measured::cycles,
+    measured::{RECORDING, cycles},
     smi::{self, Moment, Smi},
     spin,
     state::TRACING,
@@ -222,10 +222,6 @@ enum Place {
     Edge,
     Outside,
 }
-
-/// How long after a gap recording it and reading the counters may take. An emulated CPU that was stopped by its host takes
-/// what waited for it meanwhile in that time, be it an SMI, and not within the gap.
-const RECORDING: Duration = Duration::from_millis(2);
 
 /// What happened is known by one clock and what was watched by another; they agree to within this.
 const CLOCKS: Duration = Duration::from_micros(100);

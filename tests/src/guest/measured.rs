@@ -13,6 +13,10 @@ pub(super) const THRESHOLD: Duration = Duration::from_micros(100);
 /// By how much a gap may be longer than its SMI without anything that explains it: what the measurement itself costs.
 pub(super) const SLACK_NS: u64 = 250_000;
 
+/// How long after a gap recording it and reading the counters may take. An emulated CPU that was stopped by its host takes
+/// what waited for it meanwhile in that time, be it an SMI, and not within the gap.
+pub(super) const RECORDING: Duration = Duration::from_millis(2);
+
 /// How long a host that has other work keeps the emulator waiting, again and again.
 const HOST_NS: u64 = 2_000_000;
 
@@ -81,6 +85,11 @@ impl Comparison {
     /// Adds an SMI of the length asked for.
     pub(super) fn seen(&mut self, seen: Seen) {
         self.seen.push(seen);
+    }
+
+    /// How many of the length asked for were seen.
+    pub(super) fn count(&self) -> usize {
+        self.seen.len()
     }
 
     /// Adds an SMI of the length asked for that was not seen.
