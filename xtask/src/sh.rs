@@ -3,6 +3,8 @@
 use std::{
     env,
     ffi::OsStr,
+    io,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -30,6 +32,20 @@ pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root());
     cargo
+}
+
+/// Has `command` and what it starts end on a hang-up, even where this was started by `nohup`: smilat, told to ignore
+/// hang-ups, does so.
+pub(crate) fn ending_on_hangup(command: &mut Command) -> &mut Command {
+    // SAFETY: signal(2) may be called between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            if libc::signal(libc::SIGHUP, libc::SIG_DFL) == libc::SIG_ERR {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(())
+        })
+    }
 }
 
 /// Whether this runs as root.

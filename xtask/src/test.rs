@@ -91,5 +91,5 @@ fn host(update_snapshots: bool) -> Result<()> {
             "sudo --preserve-env",
         );
     }
-    sh::run(&mut cargo)
+    sh::run(sh::ending_on_hangup(&mut cargo))
 }
