@@ -233,6 +233,15 @@ pub(super) fn osnoise_with_interrupts_on_estimates_smis() {
     const SMIS: u32 = 60;
     sched::set_affinity([0]).expect("affinity");
     let before = State::read();
+    // Before the tracer runs: to switch an event on, the kernel replaces an instruction of the tracer's loop, which a CPU
+    // that is just there does not always survive where it is emulated.
+    let instance = format!("{TRACING}/instances/raw");
+    fs::create_dir(&instance).expect("an instance");
+    fs::write(
+        format!("{instance}/events/osnoise/sample_threshold/enable"),
+        "1",
+    )
+    .expect("the event");
     let detector = Osnoise { estimate: true };
     let settings = settings::of_cpu_1(Duration::from_millis(15), Duration::from_millis(20));
     let mut bpf = Bpf::load(1).expect("the object loads");
@@ -249,18 +258,13 @@ pub(super) fn osnoise_with_interrupts_on_estimates_smis() {
             .any(|told| told.contains("gaps are estimates")),
         "{warnings:?}"
     );
-    let instance = format!("{TRACING}/instances/smilat");
-    fs::write(
-        format!("{instance}/events/osnoise/sample_threshold/enable"),
-        "1",
-    )
-    .expect("the event");
     fire(SMIS, |_| ());
     // In this order, what is estimated is part of what is in the trace.
     let seen = collector.snapshot().expect("the maps");
     let trace = fs::read_to_string(format!("{instance}/trace")).expect("trace");
     let (_, stopped) = collector.finish().expect("the maps");
     stopped.expect("it stops");
+    fs::remove_dir(&instance).expect("removed");
     // `sample_threshold: start 12.345678901 duration 5055589 ns interference 2`
     let raw: Vec<u64> = trace
         .lines()
