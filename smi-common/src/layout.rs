@@ -387,12 +387,21 @@ pub struct Sources {
     pub nmi: u64,
     /// 1 when the hypervisor tells steal, where the offsets below lead to.
     pub steal: u64,
+    /// How to come to a CPU's `rq`.
+    pub rq: RqPath,
+    /// From a CPU's `rq` to its `steal_time`, modulo 2^64.
+    pub rq_steal_time: u64,
+}
+
+/// How to come from the running thread to the `rq` of its CPU, and so to all of the kernel's per-CPU variables, which lie at
+/// the same distance from each other for every CPU. In bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RqPath {
     /// From a `task_struct` to the pointer to its `cfs_rq`.
     pub task_cfs_rq: u64,
     /// From a `cfs_rq` to the pointer to its CPU's `rq`.
     pub cfs_rq_rq: u64,
     /// From an `rq` to the number of its CPU.
     pub rq_cpu: u64,
-    /// From a CPU's `rq` to its `steal_time`, modulo 2^64.
-    pub rq_steal_time: u64,
 }

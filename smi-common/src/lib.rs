@@ -9,9 +9,10 @@
 
 pub mod buckets;
 pub mod cause;
+pub mod irqsoff;
 mod layout;
 
 pub use layout::{
     CauseCounts, CauseTotals, CpuStats, Extremes, GapRecord, GapTotals, Knobs, MAX_STRETCH_NS,
-    Moves, Sources, SpinSlot, StretchTotals, TracerLayout, TracerTotals,
+    Moves, RqPath, Sources, SpinSlot, StretchTotals, TracerLayout, TracerTotals,
 };

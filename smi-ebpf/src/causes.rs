@@ -5,15 +5,16 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_CURRENT_CPU, bpf_perf_event_value},
-    helpers::{bpf_get_current_task, bpf_get_smp_processor_id, bpf_perf_event_read_value},
+    helpers::bpf_perf_event_read_value,
     macros::map,
     maps::{PerCpuArray, PerfEventArray},
+    programs::RawTracePointContext,
 };
 use smi_common::{CauseCounts, Moves, Sources};
 
 use crate::{
     maps::SOURCES,
-    memory::read,
+    memory::{read, rq},
     record,
     spin::{Clock, Kernel},
 };
@@ -33,6 +34,8 @@ struct Nmis {
     runs: u64,
     /// When the last one ended.
     last_ns: u64,
+    /// How long they took in all.
+    sum_ns: u64,
 }
 
 /// The readings before, of each CPU.
@@ -50,6 +53,7 @@ struct Readings {
     /// For how long it had counted.
     smi_running: u64,
     nmis: u64,
+    nmi_sum_ns: u64,
     steal_ns: u64,
     /// Address of this CPU's `steal_time`; 0 while it is not known.
     steal_at: u64,
@@ -62,6 +66,8 @@ pub struct Since {
     pub smis: u64,
     /// Runs of NMI handlers.
     pub nmis: u64,
+    /// How long they took.
+    pub nmi_ns: u64,
     /// When the last of them ended.
     nmi_last_ns: u64,
     /// Steal.
@@ -119,14 +125,15 @@ impl Since {
     }
 }
 
-/// `nmi:nmi_handler`, after each handler of an NMI (`nmi_handle` in `arch/x86/kernel/nmi.c`).
+/// `nmi:nmi_handler(handler, delta_ns, handled)`, after each handler of an NMI (`nmi_handle` in `arch/x86/kernel/nmi.c`).
 #[inline(always)]
-pub fn nmi() {
+pub fn nmi(ctx: &RawTracePointContext) {
     if let Some(nmis) = NMIS.get_ptr_mut(0) {
         // SAFETY: a value of this CPU, changed only here, and NMIs do not nest.
         let nmis = unsafe { &mut *nmis };
         nmis.runs += 1;
         nmis.last_ns = Kernel::now();
+        nmis.sum_ns += ctx.arg::<u64>(1);
     }
 }
 
@@ -191,8 +198,10 @@ pub fn since() -> Option<Since> {
         if comparable {
             since.nmis = nmis.runs.wrapping_sub(before.nmis);
             since.nmi_last_ns = nmis.last_ns;
+            since.nmi_ns = nmis.sum_ns.wrapping_sub(before.nmi_sum_ns);
         }
         before.nmis = nmis.runs;
+        before.nmi_sum_ns = nmis.sum_ns;
     }
     if sources.steal == 1 {
         let known = before.steal_at > 0;
@@ -231,14 +240,7 @@ fn smi_counter() -> Option<bpf_perf_event_value> {
 
 /// Where the hypervisor writes for how long it let something else have this CPU (`struct kvm_steal_time` in
 /// `arch/x86/include/uapi/asm/kvm_para.h`; the first field is the time in ns).
-///
-/// The kernel's per-CPU variables lie at the same distance from each other for every CPU, and the thread that runs leads to
-/// one of them: its CPU's `rq`.
 #[inline(always)]
 fn steal_at(sources: &Sources) -> Option<u64> {
-    // SAFETY: neither helper has preconditions.
-    let (task, cpu) = unsafe { (bpf_get_current_task(), bpf_get_smp_processor_id()) };
-    let cfs_rq = read::<u64>(task, sources.task_cfs_rq)?;
-    let rq = read::<u64>(cfs_rq, sources.cfs_rq_rq)?;
-    (read::<u32>(rq, sources.rq_cpu)? == cpu).then(|| rq.wrapping_add(sources.rq_steal_time))
+    Some(rq(&sources.rq)?.wrapping_add(sources.rq_steal_time))
 }

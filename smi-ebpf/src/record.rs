@@ -1,10 +1,6 @@
 //! The one path on which every detector records a gap.
 
-use core::{
-    hint::black_box,
-    ptr,
-    sync::atomic::{Ordering, compiler_fence},
-};
+use core::{hint::black_box, ptr};
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use smi_common::{CpuStats, GapRecord, Knobs, buckets, cause};
@@ -12,6 +8,7 @@ use smi_common::{CpuStats, GapRecord, Knobs, buckets, cause};
 use crate::{
     causes,
     maps::{CPU_STATS, GAPS, KNOBS},
+    memory::marked,
     spin::Kernel,
 };
 
@@ -38,13 +35,9 @@ pub fn stats() -> Option<&'static mut CpuStats> {
 #[inline(always)]
 pub fn change(change: impl FnOnce(&mut CpuStats)) {
     let Some(stats) = stats() else { return };
-    // SAFETY: a place in the map. The writes are volatile and fenced because their order is what a reader relies on.
-    unsafe { ptr::write_volatile(&raw mut stats.started, stats.started + 1) };
-    compiler_fence(Ordering::SeqCst);
-    change(stats);
-    compiler_fence(Ordering::SeqCst);
-    // SAFETY: as above.
-    unsafe { ptr::write_volatile(&raw mut stats.completed, stats.completed + 1) };
+    let marks = (&raw mut stats.started, &raw mut stats.completed);
+    // SAFETY: both are places in the map.
+    unsafe { marked(marks, || change(stats)) };
 }
 
 /// Records `gap` on this CPU, with what is proven of its cause. The caller has applied the threshold.
@@ -94,7 +87,7 @@ pub unsafe extern "C" fn record_gap(gap: *const GapRecord, is_window: u64) -> u6
 /// [`buckets::position`], checked by the verifier once: its 256 outcomes are not followed into the caller.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn bucket_position(ns: u64) -> u64 {
+pub extern "C" fn bucket_position(ns: u64) -> u64 {
     buckets::position(ns) as u64
 }
 

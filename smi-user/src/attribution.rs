@@ -135,9 +135,7 @@ impl Attribution {
                 this.info.steal = Proof::Gap;
                 sources = Sources {
                     steal: 1,
-                    task_cfs_rq: path.task_cfs_rq,
-                    cfs_rq_rq: path.cfs_rq_rq,
-                    rq_cpu: path.rq_cpu,
+                    rq: path.rq,
                     rq_steal_time: path.rq_steal_time,
                     ..sources
                 };

@@ -1,6 +1,7 @@
 //! The command line: definitions and help texts only.
 
 mod detection;
+mod irqsoff;
 mod push;
 mod report;
 mod run;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use detection::Detection;
+pub use irqsoff::{Disposition, IrqsoffArgs};
 pub use push::PushArgs;
 pub use report::ReportArgs;
 pub use run::{Format, RunArgs};
@@ -72,6 +74,19 @@ pub enum Command {
     /// Exit status: 0 it reported, and no gap exceeded the hardlimit, if there is one; 1 a gap did; 2 it could not
     /// report.
     Report(ReportArgs),
+
+    /// Find the kernel's own share: interrupts or preemption off for too long
+    ///
+    /// A timer ticks on each CPU. A tick that comes late tells that interrupts were off, and the stack under it begins where
+    /// they came back on; ticks that come in time, one after the other, under code that cannot be preempted tell of a section
+    /// with preemption or bottom halves off. Each such stretch is counted, and an entry written with its length, the task, the
+    /// stack, the handler that ran and what the CPU did before. What a hypervisor, an SMI, an NMI or a CPU that woke up late
+    /// made of a tick is told apart and counted by itself.
+    ///
+    /// Lengths are measured in ticks, as AIX does: "TICKS 51 (3)" is a section that lasted for 51 of them, of which 3 came.
+    ///
+    /// Exit status: 0 it ran; 1 a self-test failed; 2 it could not run.
+    Irqsoff(Box<IrqsoffArgs>),
 
     /// Say what this machine offers smilat, what is missing, and what would help
     ///

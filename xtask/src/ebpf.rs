@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use crate::{setup, sh};
 
 /// The objects, as the crate names its binaries.
-const OBJECTS: [&str; 2] = ["smilat-bpf", "smilat-test-bpf"];
+const OBJECTS: [&str; 3] = ["smilat-bpf", "smilat-irqsoff-bpf", "smilat-test-bpf"];
 
 const TARGET: &str = "bpfel-unknown-none";
 
@@ -21,10 +21,10 @@ fn dir() -> PathBuf {
 
 /// The object that only tests load.
 pub(crate) fn test_object() -> PathBuf {
-    dir().join(OBJECTS[1])
+    dir().join(OBJECTS[2])
 }
 
-/// Sets up if needed and builds both objects.
+/// Sets up if needed and builds the objects.
 pub(crate) fn build() -> Result<()> {
     let toolchain = setup::toolchain()?;
     let flags = [

@@ -47,8 +47,8 @@ fn turns_16_48(ctx: TracePointContext) -> u32 {
 /// Attached to `nmi:nmi_handler`. A raw tracepoint: programs of other kinds do not run while one of them, such as spin, is
 /// at work on the CPU (`trace_call_bpf` in `kernel/trace/bpf_trace.c`).
 #[raw_tracepoint]
-fn nmi(_: RawTracePointContext) -> i32 {
-    causes::nmi();
+fn nmi(ctx: RawTracePointContext) -> i32 {
+    causes::nmi(&ctx);
     0
 }
 

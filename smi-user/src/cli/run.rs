@@ -113,7 +113,7 @@ pub struct RunArgs {
     pub config: Option<PathBuf>,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     match parse_time(text, Bare::Seconds) {
         Ok(time) if time.is_zero() => {
             Err("0 leaves no time to detect anything; leave it out to run until Ctrl-C".into())

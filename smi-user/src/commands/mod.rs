@@ -4,6 +4,7 @@ mod beside;
 pub mod doctor;
 pub mod documents;
 pub mod fire;
+pub mod irqsoff;
 pub mod report;
 pub mod restore;
 pub mod run;
@@ -11,8 +12,10 @@ pub mod top;
 pub mod verify;
 
 mod failures;
+mod listen;
 mod messages;
 mod signals;
+mod times;
 mod watch;
 
 pub use messages::tell_failure;

@@ -1,6 +1,7 @@
 //! Small readers and writers of kernel interfaces. Nothing outside this module opens a file of the kernel's or makes a
 //! system call of its own.
 
+pub mod boot;
 pub mod btf;
 pub mod capabilities;
 pub mod changes;
@@ -19,6 +20,8 @@ pub mod kallsyms;
 pub mod kconfig;
 pub mod machine;
 pub mod msr;
+pub mod panic;
+pub mod per_cpu;
 pub mod perf;
 pub mod pmu;
 pub mod port;
@@ -27,5 +30,6 @@ pub mod refusal;
 pub mod release;
 pub mod sched;
 pub mod steal;
+pub mod tasks;
 pub mod terminal;
 pub mod tracefs;

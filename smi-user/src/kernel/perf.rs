@@ -22,6 +22,7 @@ const SET_BPF: libc::c_ulong = 0x4004_2408;
 const ATTR_SIZE: u32 = 72;
 
 const PERF_TYPE_SOFTWARE: u32 = 1;
+const PERF_COUNT_SW_CPU_CLOCK: u64 = 0;
 const PERF_COUNT_SW_TASK_CLOCK: u64 = 1;
 const PERF_TYPE_BREAKPOINT: u32 = 5;
 /// Stop at execution; the length must be that of a `long` then (`include/uapi/linux/hw_breakpoint.h`).
@@ -82,6 +83,33 @@ impl ThreadClock {
         let any_cpu = -1;
         Ok(Self {
             _event: open(&attr, this_thread, any_cpu, program)?,
+        })
+    }
+}
+
+/// A cpu-clock event of a CPU: its timer fires there once a period, whatever runs. Closing it stops the timer.
+#[derive(Debug)]
+pub struct CpuClock {
+    _event: OwnedFd,
+}
+
+impl CpuClock {
+    /// Opens the event and has `program` run on `cpu` every `period_ns`, at least [`MIN_PERIOD_NS`].
+    ///
+    /// # Errors
+    /// When the kernel refuses either; `ENODEV` when the CPU is offline.
+    pub fn open(cpu: u32, program: BorrowedFd<'_>, period_ns: u64) -> Result<Self, PerfError> {
+        let attr = Attr {
+            kind: PERF_TYPE_SOFTWARE,
+            size: ATTR_SIZE,
+            config: PERF_COUNT_SW_CPU_CLOCK,
+            sample_period: period_ns,
+            ..Attr::default()
+        };
+        let any_thread = -1;
+        let cpu = i32::try_from(cpu).unwrap_or(i32::MAX);
+        Ok(Self {
+            _event: open(&attr, any_thread, cpu, program)?,
         })
     }
 }

@@ -6,9 +6,13 @@
 
 use std::{fs, io};
 
+use smi_common::RqPath;
 use thiserror::Error;
 
-use super::btf::{Btf, BtfError};
+use super::{
+    btf::{Btf, BtfError},
+    per_cpu,
+};
 
 /// What the kernel was booted with.
 const COMMAND_LINE: &str = "/proc/cmdline";
@@ -45,12 +49,8 @@ pub enum StealError {
 /// How a BPF program comes from the running thread to its CPU's `steal_time`; all in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path {
-    /// From a `task_struct` to its pointer to a `cfs_rq`.
-    pub task_cfs_rq: u64,
-    /// From a `cfs_rq` to its pointer to the CPU's `rq`.
-    pub cfs_rq_rq: u64,
-    /// From an `rq` to the number of its CPU.
-    pub rq_cpu: u64,
+    /// To its CPU's `rq`.
+    pub rq: RqPath,
     /// From a CPU's `rq` to its `steal_time`, modulo 2^64.
     pub rq_steal_time: u64,
 }
@@ -73,12 +73,8 @@ impl Path {
         }
         let btf = Btf::kernel()?;
         Ok(Self {
-            task_cfs_rq: btf.offset_of("task_struct", &["se", "cfs_rq"])?,
-            cfs_rq_rq: btf.offset_of("cfs_rq", &["rq"])?,
-            rq_cpu: btf.offset_of("rq", &["cpu"])?,
-            rq_steal_time: btf
-                .per_cpu("steal_time")?
-                .wrapping_sub(btf.per_cpu("runqueues")?),
+            rq: per_cpu::rq(&btf)?,
+            rq_steal_time: per_cpu::from_rq(&btf, "steal_time")?,
         })
     }
 }

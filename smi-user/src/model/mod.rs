@@ -5,6 +5,7 @@ mod cause;
 mod cost;
 mod count;
 mod histogram;
+pub mod irqsoff;
 mod own_cost;
 mod recording;
 mod snapshot;

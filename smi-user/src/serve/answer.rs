@@ -1,7 +1,6 @@
 //! What is answered to a request.
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -15,12 +14,12 @@ use hyper::{
 };
 use tokio::time::Instant;
 
-use super::{accept, pages::Pages, recent::Recent, room::Room};
-use crate::{
-    model::Snapshot,
-    report::prometheus::{About, Served},
-    units::show,
+use super::{
+    accept,
+    pages::{Page, Pages},
+    room::Room,
 };
+use crate::units::show;
 
 /// How many intervals a snapshot may be overdue before the collection is called ill, and a while for busy machines.
 const OVERDUE_INTERVALS: u32 = 3;
@@ -42,7 +41,6 @@ const START_PAGE: &str = concat!(
 
 /// What is served.
 pub(super) struct Site {
-    about: About,
     collected: Mutex<Collected>,
     pages: Pages,
     /// Where those are who ask.
@@ -51,8 +49,7 @@ pub(super) struct Site {
 
 /// What came of the collection so far. Locked for moments only, so that neither it nor an answer ever waits.
 struct Collected {
-    newest: Option<Arc<Snapshot>>,
-    recent: Recent,
+    newest: Option<Arc<dyn Page>>,
     /// A snapshot is due this often.
     interval: Duration,
     /// When the newest came, or the start where none did yet; by a clock that nobody sets.
@@ -62,13 +59,11 @@ struct Collected {
 }
 
 impl Site {
-    /// Of a run that begins `now` and is to take a snapshot every `interval`.
-    pub(super) fn new(about: About, interval: Duration, now: Instant) -> Self {
+    /// Of a run that begins `now` and is to publish a page every `interval`.
+    pub(super) fn new(interval: Duration, now: Instant) -> Self {
         Self {
-            about,
             collected: Mutex::new(Collected {
                 newest: None,
-                recent: Recent::default(),
                 interval,
                 arrived: now,
                 waiting_since: now,
@@ -85,11 +80,10 @@ impl Site {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes `snapshot`, which came `now`, the newest.
-    pub(super) fn publish(&self, snapshot: &Arc<Snapshot>, now: Instant) {
+    /// Makes `page`, which came `now`, the newest.
+    pub(super) fn publish(&self, page: Arc<dyn Page>, now: Instant) {
         let mut collected = self.lock();
-        collected.recent.add(snapshot);
-        collected.newest = Some(Arc::clone(snapshot));
+        collected.newest = Some(page);
         collected.arrived = now;
         collected.waiting_since = now;
     }
@@ -133,31 +127,19 @@ impl Site {
     }
 
     fn metrics(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
-        let (newest, recent_max_ns) = {
-            let collected = self.lock();
-            (collected.newest.clone(), collected.recent.longest())
-        };
+        let newest = self.lock().newest.clone();
         let why = match newest {
             None => STARTING,
-            Some(snapshot) if snapshot.last => ENDING,
-            Some(snapshot) => return self.page(headers, &snapshot, recent_max_ns),
+            Some(page) if page.is_last() => ENDING,
+            Some(page) => return self.page(headers, &page),
         };
         plain(StatusCode::SERVICE_UNAVAILABLE, why.to_owned())
     }
 
-    fn page(
-        &self,
-        headers: &HeaderMap,
-        snapshot: &Arc<Snapshot>,
-        recent_max_ns: BTreeMap<u32, u64>,
-    ) -> Response<Full<Bytes>> {
+    fn page(&self, headers: &HeaderMap, page: &Arc<dyn Page>) -> Response<Full<Bytes>> {
         let form = accept::form(all(headers, &header::ACCEPT).as_deref());
         let gzip = accept::gzip(all(headers, &header::ACCEPT_ENCODING).as_deref());
-        let served = Served {
-            recent_max_ns,
-            connections_displaced: self.room.displaced(),
-        };
-        match self.pages.get(form, gzip, snapshot, &self.about, &served) {
+        match self.pages.get(form, gzip, page, self.room.displaced()) {
             Ok(page) => {
                 let mut answer = with_type(StatusCode::OK, form.content_type(), page);
                 set(&mut answer, header::VARY, "Accept, Accept-Encoding");
@@ -180,23 +162,23 @@ impl Site {
             .saturating_add(OVERDUE);
         let overdue = now.duration_since(collected.waiting_since) > limit;
         let (status, told) = match &collected.newest {
-            Some(snapshot) if snapshot.last => (StatusCode::SERVICE_UNAVAILABLE, ENDING.to_owned()),
-            Some(snapshot) if overdue => (
+            Some(page) if page.is_last() => (StatusCode::SERVICE_UNAVAILABLE, ENDING.to_owned()),
+            Some(page) if overdue => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!(
                     "no snapshot since number {}, {age} ago, though one is due every {every}",
-                    snapshot.interval
+                    page.interval()
                 ),
             ),
             None if overdue => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!("no snapshot yet, {age} after the start, though one is due every {every}"),
             ),
-            Some(snapshot) => (
+            Some(page) => (
                 StatusCode::OK,
                 format!(
                     "snapshots keep coming; number {} came {age} ago",
-                    snapshot.interval
+                    page.interval()
                 ),
             ),
             None => (StatusCode::OK, STARTING.to_owned()),
@@ -246,7 +228,24 @@ mod tests {
     use http_body_util::{BodyExt as _, Empty};
 
     use super::*;
-    use crate::report::prometheus::tests::snapshot;
+    use crate::report::prometheus::{EncodeError, Form};
+
+    /// The second of a run, with nothing on it.
+    struct Second;
+
+    impl Page for Second {
+        fn interval(&self) -> u64 {
+            2
+        }
+
+        fn is_last(&self) -> bool {
+            false
+        }
+
+        fn encode(&self, _: Form, _: u64) -> Result<Bytes, EncodeError> {
+            Ok(Bytes::new())
+        }
+    }
 
     struct Lab {
         site: Site,
@@ -255,14 +254,9 @@ mod tests {
 
     impl Lab {
         fn new() -> Self {
-            let about = About {
-                started: jiff::Timestamp::now(),
-                hardlimit: None,
-                per_cpu_histograms: false,
-            };
             let began = Instant::now();
             Self {
-                site: Site::new(about, Duration::from_secs(1), began),
+                site: Site::new(Duration::from_secs(1), began),
                 began,
             }
         }
@@ -288,7 +282,7 @@ mod tests {
     #[test]
     fn a_collection_that_stands_still_is_ill() {
         let lab = Lab::new();
-        lab.site.publish(&Arc::new(snapshot()), lab.at(1_000));
+        lab.site.publish(Arc::new(Second), lab.at(1_000));
         assert_eq!(lab.health(9_000).0, 200);
         let (status, why) = lab.health(9_001);
         assert_eq!(status, 503);
@@ -296,7 +290,7 @@ mod tests {
             why,
             "no snapshot since number 2, 8.00 s ago, though one is due every 1.00 s\n"
         );
-        lab.site.publish(&Arc::new(snapshot()), lab.at(9_002));
+        lab.site.publish(Arc::new(Second), lab.at(9_002));
         assert_eq!(lab.health(9_003).0, 200);
     }
 
@@ -321,43 +315,18 @@ mod tests {
     #[test]
     fn another_interval_is_another_measure_of_health() {
         let lab = Lab::new();
-        lab.site.publish(&Arc::new(snapshot()), lab.at(0));
+        lab.site.publish(Arc::new(Second), lab.at(0));
         lab.site.set_interval(Duration::from_mins(1), lab.at(1_000));
         assert_eq!(lab.health(180_000).0, 200, "one a minute, and it is well");
         assert_eq!(lab.health(186_001).0, 503);
 
         // A minute without one was no fault before the interval became short.
-        lab.site.publish(&Arc::new(snapshot()), lab.at(190_000));
+        lab.site.publish(Arc::new(Second), lab.at(190_000));
         lab.site
             .set_interval(Duration::from_secs(1), lab.at(240_000));
         assert_eq!(lab.health(248_000).0, 200);
         let (status, why) = lab.health(248_001);
         assert_eq!(status, 503, "a hang is noticed by the new interval");
         assert!(why.ends_with("though one is due every 1.00 s\n"), "{why}");
-    }
-
-    #[test]
-    fn a_gap_that_no_scrape_of_its_interval_saw_is_told() {
-        let lab = Lab::new();
-        for (number, max_ns) in [(1, Some(7_000_000)), (2, None)] {
-            let mut one = snapshot();
-            one.interval = number;
-            one.elapsed_ns = number * 1_000_000_000;
-            one.cpus[1].gaps.interval_max_ns = max_ns;
-            lab.site.publish(&Arc::new(one), lab.at(number * 1_000));
-        }
-        let request = Request::get("/metrics").body(Empty::<Bytes>::new());
-        let answer = lab.site.answer(&request.expect("a request"), lab.at(2_000));
-        let body = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .expect("a runtime")
-            .block_on(answer.into_body().collect());
-        let text = String::from_utf8(body.expect("a body").to_bytes().to_vec()).expect("UTF-8");
-        for line in [
-            "smilat_gap_interval_max_seconds{cpu=\"3\"} 0",
-            "smilat_gap_recent_max_seconds{cpu=\"3\"} 0.007",
-        ] {
-            assert!(text.lines().any(|had| had == line), "no {line} in\n{text}");
-        }
     }
 }

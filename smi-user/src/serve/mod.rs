@@ -4,6 +4,8 @@
 mod accept;
 mod address;
 mod answer;
+mod gaps;
+mod irqsoff;
 mod pages;
 mod patience;
 mod recent;
@@ -28,8 +30,10 @@ use tokio::{
 };
 
 pub use address::parse as parse_address;
+pub use gaps::GapPages;
+pub use irqsoff::IrqsoffPage;
+pub use pages::Page;
 
-use crate::{model::Snapshot, report::prometheus::About};
 use answer::Site;
 use patience::Patient;
 use room::Activity;
@@ -86,15 +90,11 @@ pub enum ServeError {
 }
 
 impl Server {
-    /// Listens on `address` and answers from now on. A snapshot is due every `interval`.
+    /// Listens on `address` and answers from now on. A page is due every `interval`.
     ///
     /// # Errors
     /// When the address cannot be had.
-    pub fn start(
-        address: SocketAddr,
-        about: About,
-        interval: Duration,
-    ) -> Result<Self, ServeError> {
+    pub fn start(address: SocketAddr, interval: Duration) -> Result<Self, ServeError> {
         let refused = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => ServeError::InUse(address),
             io::ErrorKind::PermissionDenied if address.port() < FIRST_FREE_PORT => {
@@ -110,7 +110,7 @@ impl Server {
             .enable_all()
             .build()
             .map_err(ServeError::Thread)?;
-        let site = Arc::new(Site::new(about, interval, Instant::now()));
+        let site = Arc::new(Site::new(interval, Instant::now()));
         let its_site = Arc::clone(&site);
         let (end, ended) = oneshot::channel::<()>();
         let thread = thread::Builder::new()
@@ -142,12 +142,12 @@ impl Server {
         self.address
     }
 
-    /// Answers from `snapshot` from now on.
-    pub fn publish(&self, snapshot: &Arc<Snapshot>) {
-        self.site.publish(snapshot, Instant::now());
+    /// Answers with `page` from now on.
+    pub fn publish(&self, page: Arc<dyn Page>) {
+        self.site.publish(page, Instant::now());
     }
 
-    /// From now on, a snapshot is due every `interval`.
+    /// From now on, a page is due every `interval`.
     pub fn set_interval(&self, interval: Duration) {
         self.site.set_interval(interval, Instant::now());
     }

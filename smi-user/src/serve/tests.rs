@@ -1,4 +1,5 @@
 use std::{
+    cell::RefCell,
     io::{Read as _, Write as _},
     net::TcpStream,
 };
@@ -6,10 +7,14 @@ use std::{
 use flate2::read::GzDecoder;
 
 use super::{room::ROOM, *};
-use crate::report::prometheus::tests::snapshot;
+use crate::{
+    model::Snapshot,
+    report::prometheus::{About, tests::snapshot},
+};
 
 struct Lab {
     server: Server,
+    pages: RefCell<GapPages>,
 }
 
 impl Lab {
@@ -20,16 +25,18 @@ impl Lab {
             per_cpu_histograms: false,
         };
         let loopback = "127.0.0.1:0".parse().expect("an address");
-        let server = Server::start(loopback, about, Duration::from_secs(1));
+        let server = Server::start(loopback, Duration::from_secs(1));
         Self {
             server: server.expect("a server"),
+            pages: RefCell::new(GapPages::new(about)),
         }
     }
 
     fn publish(&self, change: impl FnOnce(&mut Snapshot)) {
         let mut snapshot = snapshot();
         change(&mut snapshot);
-        self.server.publish(&Arc::new(snapshot));
+        let page = self.pages.borrow_mut().page(&Arc::new(snapshot));
+        self.server.publish(page);
     }
 
     fn connect(&self) -> TcpStream {
@@ -223,13 +230,8 @@ fn who_comes_when_there_is_no_room_is_answered_and_the_one_idle_longest_goes() {
 #[test]
 fn an_address_in_use_is_named() {
     let first = Lab::new();
-    let about = About {
-        started: jiff::Timestamp::now(),
-        hardlimit: None,
-        per_cpu_histograms: false,
-    };
     let address = first.server.address();
-    let second = Server::start(address, about.clone(), Duration::from_secs(1));
+    let second = Server::start(address, Duration::from_secs(1));
     let error = second.err().expect("taken").to_string();
     assert!(
         error.contains(&format!(
@@ -238,7 +240,7 @@ fn an_address_in_use_is_named() {
         "{error}"
     );
     let elsewhere = "192.0.2.1:0".parse().expect("an address");
-    let error = Server::start(elsewhere, about, Duration::from_secs(1));
+    let error = Server::start(elsewhere, Duration::from_secs(1));
     let error = error.err().expect("not here").to_string();
     assert!(
         error.contains("this machine has no such address"),

@@ -60,9 +60,7 @@ fn measure() -> Result<BTreeMap<String, Vec<f64>>, Box<dyn std::error::Error>> {
     if let Ok(path) = steal::Path::find() {
         all = Sources {
             steal: 1,
-            task_cfs_rq: path.task_cfs_rq,
-            cfs_rq_rq: path.cfs_rq_rq,
-            rq_cpu: path.rq_cpu,
+            rq: path.rq,
             rq_steal_time: path.rq_steal_time,
             ..all
         };

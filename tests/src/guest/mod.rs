@@ -17,6 +17,7 @@ mod fire;
 mod host;
 mod hotplug;
 mod init;
+mod irqsoff;
 mod known_smis;
 mod measured;
 mod paranoid;
@@ -49,9 +50,11 @@ enum Set {
     SmmOff,
     /// As [`Set::Rt`], but with a CPU of AMD's, which has no counter of SMIs.
     Amd,
+    /// Two CPUs, any kernel, and the module that keeps interrupts off (`tests/offender`).
+    Irqsoff,
 }
 
-use Set::{Amd, Broadcast, Exact, Rt, SmmOff, Stock};
+use Set::{Amd, Broadcast, Exact, Irqsoff, Rt, SmmOff, Stock};
 
 impl Set {
     fn named(name: &str) -> Option<Self> {
@@ -62,6 +65,7 @@ impl Set {
             "broadcast" => Broadcast,
             "smm-off" => SmmOff,
             "amd" => Amd,
+            "irqsoff" => Irqsoff,
             _ => return None,
         })
     }
@@ -69,7 +73,7 @@ impl Set {
     /// Makes the machine what its tests take it for, where QEMU's command line cannot.
     fn set_up(self) -> io::Result<()> {
         match self {
-            Stock | Rt | Exact | Amd => Ok(()),
+            Stock | Rt | Exact | Amd | Irqsoff => Ok(()),
             Broadcast => smi::broadcast(),
             SmmOff => smi::disarm_port(),
         }
@@ -148,6 +152,10 @@ const TESTS: &[Test] = tests! {
     peers::hwlatdetect_lists_windows_with_smis on [Rt];
     accuracy::every_detector_sees_known_smis_as_long_as_they_are on [Rt];
     silence::no_detector_sees_a_gap_where_there_is_none on [Exact];
+    irqsoff::each_stretch_with_interrupts_off_is_found_once_with_its_length_and_function on [Irqsoff];
+    irqsoff::sections_that_cannot_be_preempted_are_told_in_ticks on [Irqsoff];
+    irqsoff::what_is_exempt_is_counted_and_not_logged on [Irqsoff];
+    irqsoff::max_log_keeps_entries_back_and_counts_all on [Irqsoff];
 };
 
 /// Sets the machine up, then runs the tests or gives people a shell. Does not return.

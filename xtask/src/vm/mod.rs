@@ -4,6 +4,7 @@
 mod accuracy;
 mod host;
 mod image;
+mod offender;
 mod packages;
 mod peers;
 mod qemu;
@@ -57,6 +58,9 @@ pub(crate) enum Kernel {
     /// Debian's 6.1 with `PREEMPT_RT`
     #[value(name = "6.1-rt")]
     Rt6_1,
+    /// Debian's 6.12 as its backports have it
+    #[value(name = "6.12")]
+    Stock6_12,
     /// Debian's 6.12 with `PREEMPT_RT`
     #[value(name = "6.12-rt")]
     Rt6_12,
@@ -68,6 +72,7 @@ impl Kernel {
         match self {
             Self::Stock6_1 => r"^linux-image-6\.1\.0-[0-9]+-amd64-unsigned$",
             Self::Rt6_1 => r"^linux-image-6\.1\.0-[0-9]+-rt-amd64-unsigned$",
+            Self::Stock6_12 => r"^linux-image-6\.12\.[0-9]+\+deb[0-9]+-amd64-unsigned$",
             Self::Rt6_12 => r"^linux-image-6\.12\.[0-9]+.*-rt-amd64-unsigned$",
         }
     }
@@ -76,6 +81,7 @@ impl Kernel {
         match self {
             Self::Stock6_1 => "6.1",
             Self::Rt6_1 => "6.1-rt",
+            Self::Stock6_12 => "6.12",
             Self::Rt6_12 => "6.12-rt",
         }
     }
@@ -89,6 +95,8 @@ struct Bench {
     set: &'static str,
     /// Whether its tests run other people's detectors too.
     peers: bool,
+    /// Whether it has the module that keeps interrupts off.
+    offender: bool,
 }
 
 impl Bench {
@@ -98,6 +106,14 @@ impl Bench {
             profile,
             set,
             peers: false,
+            offender: false,
+        }
+    }
+
+    const fn with_offender(self) -> Self {
+        Self {
+            offender: true,
+            ..self
         }
     }
 
@@ -109,7 +125,7 @@ impl Bench {
     }
 }
 
-const BENCHES: [Bench; 11] = [
+const BENCHES: [Bench; 15] = [
     Bench::new(Kernel::Stock6_1, Profile::TwoCpus, "stock"),
     Bench::new(Kernel::Rt6_1, Profile::TwoCpus, "rt").with_peers(),
     Bench::new(Kernel::Rt6_1, Profile::Exact, "exact"),
@@ -121,6 +137,10 @@ const BENCHES: [Bench; 11] = [
     Bench::new(Kernel::Rt6_12, Profile::TwoCpus, "broadcast"),
     Bench::new(Kernel::Rt6_12, Profile::SmmOff, "smm-off"),
     Bench::new(Kernel::Rt6_12, Profile::Amd, "amd"),
+    Bench::new(Kernel::Stock6_1, Profile::TwoCpus, "irqsoff").with_offender(),
+    Bench::new(Kernel::Rt6_1, Profile::TwoCpus, "irqsoff").with_offender(),
+    Bench::new(Kernel::Stock6_12, Profile::TwoCpus, "irqsoff").with_offender(),
+    Bench::new(Kernel::Rt6_12, Profile::TwoCpus, "irqsoff").with_offender(),
 ];
 
 /// Carries out what was asked for.
@@ -224,7 +244,10 @@ fn run(
     said: &mut Said,
 ) -> Result<Tally> {
     let name = bench.kernel.name();
-    let files = packages::kernel(bench.kernel.pattern())?;
+    let mut files = packages::kernel(bench.kernel.pattern())?;
+    if bench.offender {
+        files.modules.push(offender::module(files.release()?)?);
+    }
     let dir = folder(&format!("{name}-{}", bench.set));
     let peers = if bench.peers {
         peers::trees()?

@@ -38,6 +38,16 @@ pub(super) struct KernelFiles {
     pub(super) config: PathBuf,
 }
 
+impl KernelFiles {
+    /// What `uname -r` says of it.
+    pub(super) fn release(&self) -> Result<&str> {
+        self.config
+            .file_name()
+            .and_then(|name| name.to_str()?.strip_prefix(CONFIG))
+            .context("a configuration without a release")
+    }
+}
+
 impl Qemu {
     /// The system's QEMU if it is new enough, that of Debian's packages otherwise.
     ///

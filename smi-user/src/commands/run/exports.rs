@@ -6,18 +6,19 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Result;
 use jiff::Timestamp;
 
+use super::super::listen::listen;
 use crate::{
     cli::{PushArgs, RunArgs},
     model::Snapshot,
     push::{self, Headers, Push},
     report::prometheus::About,
-    serve::Server,
+    serve::{GapPages, Server},
     units::ns,
 };
 
 /// See the module.
 pub(super) struct Exports {
-    server: Option<Server>,
+    server: Option<(Server, GapPages)>,
     push: Option<Push>,
 }
 
@@ -34,9 +35,9 @@ impl Exports {
     }
 
     /// Makes `snapshot` the newest.
-    pub(super) fn publish(&self, snapshot: &Arc<Snapshot>) {
-        if let Some(server) = &self.server {
-            server.publish(snapshot);
+    pub(super) fn publish(&mut self, snapshot: &Arc<Snapshot>) {
+        if let Some((server, pages)) = &mut self.server {
+            server.publish(pages.page(snapshot));
         }
         if let Some(push) = &self.push {
             push.publish(snapshot);
@@ -46,7 +47,7 @@ impl Exports {
     /// From now on, a snapshot comes every `interval`, if another is given, and pushes are made as `asked`; where to stays
     /// as it is. Both have been checked.
     pub(super) fn set(&mut self, interval: Option<Duration>, asked: Option<&PushArgs>) {
-        if let (Some(server), Some(interval)) = (&self.server, interval) {
+        if let (Some((server, _)), Some(interval)) = (&self.server, interval) {
             server.set_interval(interval);
         }
         if let Some(push) = &mut self.push
@@ -71,7 +72,7 @@ impl Exports {
 }
 
 /// The server of metrics, if one is asked for, at work.
-fn server(args: &RunArgs) -> Result<Option<Server>> {
+fn server(args: &RunArgs) -> Result<Option<(Server, GapPages)>> {
     let Some(address) = args.listen else {
         return Ok(None);
     };
@@ -80,15 +81,8 @@ fn server(args: &RunArgs) -> Result<Option<Server>> {
         hardlimit: args.hardlimit,
         per_cpu_histograms: args.per_cpu_histograms,
     };
-    let server = Server::start(address, about, args.interval)?;
-    let address = server.address();
-    if !args.quiet {
-        eprintln!("metrics: http://{address}/metrics");
-    }
-    if !address.ip().is_loopback() {
-        log::warn!("--listen {address} is not loopback: whoever reaches it can read the metrics");
-    }
-    Ok(Some(server))
+    let server = listen(address, args.interval, args.quiet)?;
+    Ok(Some((server, GapPages::new(about))))
 }
 
 fn push_plan(args: &RunArgs) -> Option<push::Plan> {

@@ -9,20 +9,16 @@ mod reload;
 mod service;
 mod totals;
 
-use std::{
-    future::{pending, ready},
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::ready, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tokio::time::{self, Instant, MissedTickBehavior, interval_at, sleep_until};
+use tokio::time::{self, Instant};
 
 use super::{
     failures::together,
     messages,
     signals::{Hangup, Hangups, Signals},
+    times::{at, every},
     watch::{FETCH, Prepared, Watch},
 };
 use crate::{
@@ -223,20 +219,6 @@ async fn is_due(ticks: &mut time::Interval) -> bool {
         biased;
         _ = ticks.tick() => true,
         () = ready(()) => false,
-    }
-}
-
-/// Ticks from now on, the first after one `period`; of those that were missed, none is made up for.
-fn every(period: Duration) -> time::Interval {
-    let mut ticks = interval_at(Instant::now() + period, period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    ticks
-}
-
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => pending().await,
     }
 }
 

@@ -5,6 +5,7 @@
 //! `smilat_gap_duration_seconds`. So `docs/metrics.md` and `docs/otlp.md` list the same.
 
 mod families;
+pub(super) mod irqsoff;
 mod way;
 
 use jiff::Timestamp;

@@ -11,8 +11,8 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::metrics::{Way, families};
-use crate::model::Snapshot;
+use super::metrics::{Family, Way, families, irqsoff};
+use crate::model::{Snapshot, irqsoff::IrqsoffSnapshot};
 
 /// A form in which metrics are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,7 +80,25 @@ pub fn encode(
     served: &Served,
 ) -> Result<Bytes, EncodeError> {
     let families = families(snapshot, &Way::Scrape { about, served });
-    let registry = encoding::registry(families, about.started);
+    write(form, families, about.started)
+}
+
+/// What `smilat irqsoff` counted since it `started`, as `form`.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_irqsoff(
+    form: Form,
+    snapshot: &IrqsoffSnapshot,
+    started: Timestamp,
+    connections_displaced: u64,
+) -> Result<Bytes, EncodeError> {
+    let families = irqsoff::families(snapshot, connections_displaced);
+    write(form, families, started)
+}
+
+fn write(form: Form, families: Vec<Family>, started: Timestamp) -> Result<Bytes, EncodeError> {
+    let registry = encoding::registry(families, started);
     let failed = |error: &dyn fmt::Display| EncodeError {
         form,
         why: error.to_string(),
@@ -89,12 +107,12 @@ pub fn encode(
         Form::OpenMetrics => encoding::open_metrics(&registry).map_err(|error| failed(&error)),
         Form::Protobuf => {
             let families =
-                encoding::families(&registry, about.started).map_err(|error| failed(&error))?;
+                encoding::families(&registry, started).map_err(|error| failed(&error))?;
             encoding::delimited(&families).map_err(|error| failed(&error))
         }
         Form::Text => {
             let families =
-                encoding::families(&registry, about.started).map_err(|error| failed(&error))?;
+                encoding::families(&registry, started).map_err(|error| failed(&error))?;
             text::text(&families).map_err(|error| failed(&error))
         }
     }

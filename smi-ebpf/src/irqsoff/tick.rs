@@ -1,0 +1,343 @@
+//! The tick: judges how late it is and what it interrupts.
+
+use core::{hint::black_box, ptr};
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_get_stack,
+    },
+    programs::PerfEventContext,
+};
+use smi_common::irqsoff::{
+    EXEMPTIONS, FRAMES, Handler, IrqsoffRecord, KINDS, Kind, PICTURE, TRACE, Watch, What,
+};
+
+use super::{Cpu, IRQSOFF, IRQSOFF_ASKED, IRQSOFF_RECORDS, count, cpu, section};
+use crate::{
+    causes::{self, Since},
+    record::bucket_position,
+    spin::{Clock, Kernel},
+};
+
+/// Privilege level in the code segment's selector; 3 in user mode.
+const PRIVILEGE: u64 = 3;
+
+/// What a tick found.
+#[derive(Clone, Copy, Default)]
+struct Found {
+    kind: u64,
+    least_ns: u64,
+    most_ns: u64,
+    ticks: u64,
+    exempt: u64,
+    handler: Handler,
+    callback: Handler,
+}
+
+/// Runs at each tick of a CPU.
+#[inline(always)]
+pub fn tick(ctx: &PerfEventContext) {
+    let now_ns = Kernel::now();
+    let (Some(watch), Some(cpu)) = (IRQSOFF.get(0), cpu()) else {
+        return;
+    };
+    let since = causes::since().unwrap_or_default();
+    let due_ns = if cpu.hrtimer.what == 0 {
+        now_ns
+    } else {
+        cpu.due_ns
+    };
+    cpu.own_callback = cpu.hrtimer.function;
+    let before_ns = cpu.last_tick_ns;
+    cpu.last_tick_ns = now_ns;
+    if before_ns == 0 {
+        // What was before is not known.
+        cpu.open_ns = now_ns;
+        cpu.longest = Handler::default();
+        return;
+    }
+    let late_ns = now_ns.saturating_sub(due_ns);
+    count(|stats| {
+        stats.ticks += 1;
+        stats.missed += late_ns / watch.tick_ns.max(1);
+        stats.watched_ns += now_ns - before_ns;
+        if late_ns > stats.late_max_ns {
+            stats.late_max_ns = late_ns;
+        }
+    });
+
+    // SAFETY: the context of a perf event program begins with the registers.
+    let user_mode = unsafe { (*ctx.ctx).regs.cs } & PRIVILEGE == PRIVILEGE;
+    let late = late_ns >= watch.threshold_ns;
+    section::follow(watch, cpu, user_mode, now_ns, before_ns);
+    let look = late || cpu.section.is_one() && watch.exemptions > 0;
+    if look {
+        take_stack(ctx, cpu);
+    }
+    if late {
+        let mut found = judge(cpu, &since, due_ns, now_ns);
+        found.exempt = is_exempt(&found.handler, &found.callback);
+        add(&found, 0);
+        send(ctx, cpu, &since, &found, user_mode, now_ns);
+    }
+    if cpu.section.is_one() {
+        go_on(ctx, watch, cpu, &since, user_mode, now_ns);
+    }
+    if let Some(asked) = IRQSOFF_ASKED.get(0)
+        && *asked != cpu.answered
+    {
+        cpu.answered = *asked;
+        let found = Found {
+            kind: PICTURE,
+            handler: cpu.softirq,
+            callback: cpu.timer,
+            ..Found::default()
+        };
+        send(ctx, cpu, &since, &found, user_mode, now_ns);
+    }
+    cpu.longest = Handler::default();
+    cpu.open_ns = now_ns;
+}
+
+/// What made the tick late that was due at `due_ns`.
+#[inline(always)]
+fn judge(cpu: &Cpu, since: &Since, due_ns: u64, now_ns: u64) -> Found {
+    let late_ns = now_ns - due_ns;
+    let longest = cpu.longest;
+    // What ran is what held the interrupts only if it ran for most of the time.
+    let held = longest.ended_ns > due_ns && longest.length_ns() * 2 >= late_ns;
+    let handler = if held { longest } else { cpu.softirq };
+    let callback = if held && longest.what != What::SoftirqEntry as u64 {
+        Handler::default()
+    } else {
+        cpu.timer
+    };
+    let mut found = Found {
+        kind: Kind::Disabled as u64,
+        least_ns: late_ns,
+        most_ns: now_ns.saturating_sub(cpu.open_ns.min(due_ns)),
+        ticks: 1,
+        exempt: 0,
+        handler,
+        callback,
+    };
+    let in_idle = cpu.idle_began_ns > cpu.idle_ended_ns;
+    let was_idle = cpu.idle_began_ns > 0
+        && cpu.idle_began_ns <= due_ns
+        && (in_idle || cpu.idle_ended_ns >= due_ns);
+    if since.smis > 0 {
+        found.kind = Kind::Smi as u64;
+    } else if since.nmi_ns * 2 >= late_ns {
+        found.kind = Kind::Nmi as u64;
+    } else if since.steal_ns * 2 >= late_ns {
+        found.kind = Kind::Steal as u64;
+    } else if was_idle && !held {
+        // What came after it was awake is software's.
+        let awake_ns = if in_idle {
+            0
+        } else {
+            now_ns.saturating_sub(cpu.idle_ended_ns)
+        };
+        if awake_ns * 2 < late_ns {
+            found.kind = Kind::Idle as u64;
+        }
+    }
+    found
+}
+
+/// Counts the section under way on from the threshold on, and tells it once.
+#[inline(always)]
+fn go_on(
+    ctx: &PerfEventContext,
+    watch: &Watch,
+    cpu: &mut Cpu,
+    since: &Since,
+    user_mode: bool,
+    now_ns: u64,
+) {
+    let none = Handler::default();
+    if watch.exemptions > 0 {
+        cpu.section.exempt |= is_exempt(&none, &none);
+    }
+    let (least_ns, most_ns) = cpu.section.lasted_ns(now_ns);
+    if least_ns < watch.threshold_ns {
+        return;
+    }
+    let counted_ns = cpu.section.counted_ns;
+    cpu.section.counted_ns = least_ns;
+    let found = Found {
+        kind: cpu.section.kind() as u64,
+        least_ns,
+        most_ns,
+        ticks: cpu.section.ticks,
+        exempt: cpu.section.exempt,
+        handler: cpu.softirq,
+        callback: cpu.timer,
+    };
+    add(&found, counted_ns);
+    if counted_ns == 0 {
+        take_stack(ctx, cpu);
+        send(ctx, cpu, since, &found, user_mode, now_ns);
+    }
+}
+
+/// Counts what was found; `counted_ns` of it are counted already.
+#[inline(always)]
+fn add(found: &Found, counted_ns: u64) {
+    let ns = found.least_ns;
+    // The compiler knows the ranges and would drop checks of bounds that the verifier insists on.
+    let kind = black_box(found.kind) as usize;
+    let position = black_box(bucket_position(ns)) as usize;
+    let left = black_box(bucket_position(counted_ns)) as usize;
+    count(|stats| {
+        let Some(totals) = stats.kinds.get_mut(kind) else {
+            return;
+        };
+        if found.exempt > 0 {
+            totals.exempt += u64::from(counted_ns == 0);
+            totals.exempt_ns += ns - counted_ns;
+            return;
+        }
+        totals.sum_ns += ns - counted_ns;
+        if ns > totals.max_ns {
+            totals.max_ns = ns;
+        }
+        if counted_ns == 0 {
+            totals.count += 1;
+        } else if let Some(count) = totals.histogram.get_mut(left) {
+            *count -= 1;
+        }
+        if let Some(count) = totals.histogram.get_mut(position) {
+            *count += 1;
+        }
+    });
+}
+
+/// Takes the kernel's stack under the tick.
+#[inline(always)]
+fn take_stack(ctx: &PerfEventContext, cpu: &mut Cpu) {
+    // SAFETY: the context is that of this program, the buffer is of the size told.
+    cpu.stack_bytes = unsafe {
+        bpf_get_stack(
+            ctx.as_ptr(),
+            (&raw mut cpu.stack).cast(),
+            size_of_val(&cpu.stack) as u32,
+            0,
+        )
+    };
+}
+
+/// 1 when the stack last taken leads through an exempt function, or one of the handlers is one.
+#[inline(always)]
+fn is_exempt(handler: &Handler, callback: &Handler) -> u64 {
+    if let Some(watch) = IRQSOFF.get(0)
+        && watch.exemptions == 0
+    {
+        return 0;
+    }
+    stack_is_exempt() | address_is_exempt(handler.function) | address_is_exempt(callback.function)
+}
+
+/// A global function: the verifier checks its loops once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn stack_is_exempt() -> u64 {
+    let Some(cpu) = cpu() else { return 0 };
+    let mut frame = 0;
+    while frame < FRAMES {
+        if (frame * 8) as i64 >= cpu.stack_bytes {
+            return 0;
+        }
+        let address = cpu.stack[frame];
+        // What follows a call may belong to another function already.
+        let within = if frame == 0 {
+            address
+        } else {
+            address.wrapping_sub(1)
+        };
+        if address_is_exempt(within) > 0 {
+            return 1;
+        }
+        frame += 1;
+    }
+    0
+}
+
+/// A global function, as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn address_is_exempt(address: u64) -> u64 {
+    let Some(watch) = IRQSOFF.get(0) else {
+        return 0;
+    };
+    let mut place = 0;
+    while place < EXEMPTIONS {
+        if place as u64 >= watch.exemptions {
+            return 0;
+        }
+        let [begin, end] = watch.exempt[place];
+        if address >= begin && address < end {
+            return 1;
+        }
+        place += 1;
+    }
+    0
+}
+
+/// Sends what was found to user space, with the stack last taken.
+#[inline(always)]
+fn send(
+    ctx: &PerfEventContext,
+    cpu: &mut Cpu,
+    since: &Since,
+    found: &Found,
+    user_mode: bool,
+    now_ns: u64,
+) {
+    if found.kind == PICTURE {
+        take_stack(ctx, cpu);
+    }
+    let Some(mut entry) = IRQSOFF_RECORDS.reserve::<IrqsoffRecord>(0) else {
+        count(|stats| stats.records_lost += 1);
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    let ids = bpf_get_current_pid_tgid();
+    // SAFETY: the record has room for each field; the helpers have no preconditions.
+    unsafe {
+        (*record).at_ns = now_ns;
+        (*record).kind = found.kind;
+        (*record).cpu = u64::from(bpf_get_smp_processor_id());
+        (*record).least_ns = found.least_ns;
+        (*record).most_ns = found.most_ns;
+        (*record).ticks = found.ticks;
+        (*record).exempt = found.exempt;
+        (*record).process = ids >> 32;
+        (*record).thread = ids & u64::from(u32::MAX);
+        (*record).comm = bpf_get_current_comm().unwrap_or_default();
+        (*record).user_mode = u64::from(user_mode);
+        (*record).address = (*ctx.ctx).regs.rip;
+        (*record).smis = since.smis;
+        (*record).nmi_ns = since.nmi_ns;
+        (*record).steal_ns = since.steal_ns;
+        (*record).handler = found.handler;
+        (*record).callback = found.callback;
+        (*record).stack_bytes = cpu.stack_bytes;
+        (*record).trace_next = cpu.trace_next;
+    }
+    let mut place = 0;
+    while place < FRAMES {
+        // SAFETY: within both.
+        unsafe { (*record).stack[place] = cpu.stack[place] };
+        place += 1;
+    }
+    place = 0;
+    while place < TRACE {
+        // SAFETY: within both.
+        unsafe { (*record).trace[place] = cpu.trace[place] };
+        place += 1;
+    }
+    entry.submit(0);
+    count(|stats| stats.records_sent += 1);
+}

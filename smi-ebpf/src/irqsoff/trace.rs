@@ -1,0 +1,202 @@
+//! What runs on a CPU besides its threads, and the trace of it: programs at the kernel's raw tracepoints.
+
+use aya_ebpf::{helpers::bpf_get_current_task, programs::RawTracePointContext};
+use smi_common::irqsoff::{Handler, TRACE, What};
+
+use super::{Cpu, IRQSOFF, cpu};
+use crate::{
+    memory::read,
+    spin::{Clock, Kernel},
+};
+
+/// State of `power:cpu_idle` when a CPU leaves it: `PWR_EVENT_EXIT` of `include/trace/events/power.h`.
+const IDLE_EXIT: u64 = u32::MAX as u64;
+
+impl Cpu {
+    #[inline(always)]
+    fn note(&mut self, at_ns: u64, what: What, first: u64, second: u64) {
+        let place = self.trace_next;
+        self.trace_next = place + 1;
+        if let Some(entry) = self.trace.get_mut(place as usize & (TRACE - 1)) {
+            entry.at_ns = at_ns;
+            entry.what = what as u64;
+            entry.first = first;
+            entry.second = second;
+        }
+    }
+
+    /// `handler` is over: keeps it if none since the last tick ran for longer.
+    #[inline(always)]
+    fn over(&mut self, mut handler: Handler, now_ns: u64) {
+        if handler.what == 0 {
+            return;
+        }
+        handler.ended_ns = now_ns;
+        if handler.length_ns() > self.longest.length_ns() {
+            self.longest = handler;
+        }
+    }
+}
+
+/// A handler that begins.
+#[inline(always)]
+fn begun(what: What, number: u64, function: u64, now_ns: u64) -> Handler {
+    Handler {
+        what: what as u64,
+        number,
+        function,
+        began_ns: now_ns,
+        ended_ns: 0,
+    }
+}
+
+/// `sched:sched_switch(preempt, prev, next)`.
+#[inline(always)]
+pub fn switch(ctx: &RawTracePointContext) {
+    let (Some(watch), Some(cpu)) = (IRQSOFF.get(0), cpu()) else {
+        return;
+    };
+    cpu.switches += 1;
+    // With PREEMPT_RT, what runs them can be preempted: then they are not what the CPU does any more.
+    cpu.softirq.what = 0;
+    cpu.timer.what = 0;
+    // SAFETY: the helper has no preconditions.
+    let prev = unsafe { bpf_get_current_task() };
+    let pid = |task: u64| u64::from(read::<u32>(task, watch.task_pid).unwrap_or(0));
+    cpu.note(Kernel::now(), What::Switch, pid(prev), pid(ctx.arg(2)));
+}
+
+/// `irq:irq_handler_entry(irq, action)`.
+#[inline(always)]
+pub fn irq_entry(ctx: &RawTracePointContext) {
+    let (Some(watch), Some(cpu)) = (IRQSOFF.get(0), cpu()) else {
+        return;
+    };
+    let now_ns = Kernel::now();
+    let number = ctx.arg::<u64>(0) & u64::from(u32::MAX);
+    let function = read::<u64>(ctx.arg(1), watch.irqaction_handler).unwrap_or(0);
+    cpu.irq = begun(What::IrqEntry, number, function, now_ns);
+    cpu.note(now_ns, What::IrqEntry, number, function);
+}
+
+/// `irq:irq_handler_exit(irq, action, ret)`.
+#[inline(always)]
+pub fn irq_exit(_: &RawTracePointContext) {
+    let Some(cpu) = cpu() else { return };
+    let now_ns = Kernel::now();
+    let irq = cpu.irq;
+    cpu.irq.what = 0;
+    cpu.over(irq, now_ns);
+    cpu.note(now_ns, What::IrqExit, irq.number, irq.function);
+}
+
+/// `irq:softirq_entry(vec_nr)`.
+#[inline(always)]
+pub fn softirq_entry(ctx: &RawTracePointContext) {
+    let Some(cpu) = cpu() else { return };
+    let now_ns = Kernel::now();
+    let number = ctx.arg::<u64>(0) & u64::from(u32::MAX);
+    cpu.softirqs += 1;
+    cpu.open_ns = now_ns;
+    cpu.softirq = begun(What::SoftirqEntry, number, 0, now_ns);
+    cpu.note(now_ns, What::SoftirqEntry, number, 0);
+}
+
+/// `irq:softirq_exit(vec_nr)`.
+#[inline(always)]
+pub fn softirq_exit(_: &RawTracePointContext) {
+    let Some(cpu) = cpu() else { return };
+    let now_ns = Kernel::now();
+    let softirq = cpu.softirq;
+    cpu.softirq.what = 0;
+    cpu.over(softirq, now_ns);
+    cpu.note(now_ns, What::SoftirqExit, softirq.number, 0);
+}
+
+/// `timer:timer_expire_entry(timer, baseclk)`.
+#[inline(always)]
+pub fn timer_entry(ctx: &RawTracePointContext) {
+    let (Some(watch), Some(cpu)) = (IRQSOFF.get(0), cpu()) else {
+        return;
+    };
+    let now_ns = Kernel::now();
+    let function = read::<u64>(ctx.arg(0), watch.timer_function).unwrap_or(0);
+    cpu.timer = begun(What::TimerEntry, 0, function, now_ns);
+    cpu.note(now_ns, What::TimerEntry, function, 0);
+}
+
+/// `timer:timer_expire_exit(timer)`.
+#[inline(always)]
+pub fn timer_exit(_: &RawTracePointContext) {
+    let Some(cpu) = cpu() else { return };
+    let now_ns = Kernel::now();
+    let timer = cpu.timer;
+    cpu.timer.what = 0;
+    cpu.over(timer, now_ns);
+    cpu.note(now_ns, What::TimerExit, timer.function, 0);
+}
+
+/// `timer:hrtimer_expire_entry(hrtimer, now)`.
+#[inline(always)]
+pub fn hrtimer_entry(ctx: &RawTracePointContext) {
+    let (Some(watch), Some(cpu)) = (IRQSOFF.get(0), cpu()) else {
+        return;
+    };
+    let now_ns = Kernel::now();
+    let timer: u64 = ctx.arg(0);
+    let function = read::<u64>(timer, watch.hrtimer_function).unwrap_or(0);
+    cpu.due_ns = read::<u64>(timer, watch.hrtimer_expires).unwrap_or(now_ns);
+    cpu.hrtimer = begun(What::HrtimerEntry, 0, function, now_ns);
+    if function != cpu.own_callback {
+        cpu.note(now_ns, What::HrtimerEntry, function, 0);
+    }
+}
+
+/// `timer:hrtimer_expire_exit(hrtimer)`.
+#[inline(always)]
+pub fn hrtimer_exit(_: &RawTracePointContext) {
+    let Some(cpu) = cpu() else { return };
+    let now_ns = Kernel::now();
+    let hrtimer = cpu.hrtimer;
+    cpu.hrtimer.what = 0;
+    cpu.over(hrtimer, now_ns);
+    if hrtimer.function != cpu.own_callback {
+        cpu.note(now_ns, What::HrtimerExit, hrtimer.function, 0);
+    }
+}
+
+/// `csd:csd_function_entry(function, csd)`: another CPU has this one run a function.
+#[inline(always)]
+pub fn call_entry(ctx: &RawTracePointContext) {
+    let Some(cpu) = cpu() else { return };
+    let now_ns = Kernel::now();
+    let function = ctx.arg(0);
+    cpu.call = begun(What::CallEntry, 0, function, now_ns);
+    cpu.note(now_ns, What::CallEntry, function, 0);
+}
+
+/// `csd:csd_function_exit(function, csd)`.
+#[inline(always)]
+pub fn call_exit(_: &RawTracePointContext) {
+    let Some(cpu) = cpu() else { return };
+    let now_ns = Kernel::now();
+    let call = cpu.call;
+    cpu.call.what = 0;
+    cpu.over(call, now_ns);
+    cpu.note(now_ns, What::CallExit, call.function, 0);
+}
+
+/// `power:cpu_idle(state, cpu)`.
+#[inline(always)]
+pub fn idle(ctx: &RawTracePointContext) {
+    let Some(cpu) = cpu() else { return };
+    let now_ns = Kernel::now();
+    let state = ctx.arg::<u64>(0) & u64::from(u32::MAX);
+    if state == IDLE_EXIT {
+        cpu.idle_ended_ns = now_ns;
+        cpu.note(now_ns, What::IdleExit, 0, 0);
+    } else {
+        cpu.idle_began_ns = now_ns;
+        cpu.note(now_ns, What::IdleEntry, state, 0);
+    }
+}

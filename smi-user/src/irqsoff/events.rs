@@ -1,0 +1,181 @@
+//! Records of the kernel side, made readable.
+
+use jiff::Timestamp;
+use smi_common::irqsoff::{self as wire, IrqsoffRecord, Kind, TRACE, TraceEntry, What};
+
+use super::{Exemptions, Naming};
+use crate::{
+    kernel::{clock::Epoch, kallsyms::SymbolError},
+    model::irqsoff::{Event, Handler, TraceLine},
+};
+
+/// Names of the softirqs, by their number (`softirq_to_name` in `kernel/softirq.c`).
+const SOFTIRQS: [&str; 10] = [
+    "HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU",
+];
+
+/// The kind of `record`; `None` of a picture.
+pub(super) fn kind(record: &IrqsoffRecord) -> Option<Kind> {
+    Kind::ALL.get(record.kind as usize).copied()
+}
+
+/// `record` as an event; `None` when it is a picture. One tick is `tick_ns` long.
+///
+/// # Errors
+/// When the kernel's symbols cannot be read.
+pub fn event(
+    record: &IrqsoffRecord,
+    tick_ns: u64,
+    epoch: Epoch,
+    naming: &mut Naming,
+    exemptions: &Exemptions,
+) -> Result<Option<Event>, SymbolError> {
+    let Some(kind) = kind(record) else {
+        return Ok(None);
+    };
+    let stack = stack(record);
+    let trace = trace(record);
+    let of_trace = trace.iter().flat_map(|entry| [entry.first, entry.second]);
+    let functions = [record.handler.function, record.callback.function];
+    naming.learn(stack.iter().copied().chain(of_trace).chain(functions))?;
+    let exempt = exemptions
+        .of(stack.iter().copied().chain(functions))
+        .map(|one| one.function.clone());
+    Ok(Some(Event {
+        time: Timestamp::try_from(epoch.date(record.at_ns)).unwrap_or(Timestamp::UNIX_EPOCH),
+        cpu: record.cpu as u32,
+        kind,
+        least_ns: record.least_ns,
+        most_ns: record.most_ns,
+        ticks: record.least_ns / tick_ns.max(1) + 1,
+        arrived: record.ticks,
+        process: record.process as u32,
+        thread: record.thread as u32,
+        comm: name(&record.comm),
+        user_mode: record.user_mode == 1,
+        handler: handler(&record.handler, naming),
+        callback: handler(&record.callback, naming),
+        stack: stack.iter().map(|address| naming.words(*address)).collect(),
+        no_stack: no_stack(record),
+        smis: record.smis,
+        nmi_ns: record.nmi_ns,
+        steal_ns: record.steal_ns,
+        exempt: match exempt {
+            None if record.exempt == 1 => Some("an earlier tick's".to_owned()),
+            exempt => exempt,
+        },
+        trace: trace
+            .iter()
+            .map(|entry| TraceLine {
+                before_ns: record.at_ns.saturating_sub(entry.at_ns),
+                what: words(entry, naming),
+            })
+            .collect(),
+    }))
+}
+
+/// The addresses on its stack, such that each lies within the function that was left there: a return address may be that
+/// of the next one.
+pub(super) fn stack(record: &IrqsoffRecord) -> Vec<u64> {
+    let frames = usize::try_from(record.stack_bytes).unwrap_or(0) / size_of::<u64>();
+    record
+        .stack
+        .iter()
+        .take(frames)
+        .enumerate()
+        .map(|(frame, address)| address - u64::from(frame > 0 && *address > 0))
+        .collect()
+}
+
+fn no_stack(record: &IrqsoffRecord) -> Option<String> {
+    if record.stack_bytes > 0 {
+        None
+    } else if record.user_mode == 1 {
+        Some("the CPU was in user mode".to_owned())
+    } else {
+        let errno = i32::try_from(-record.stack_bytes).unwrap_or(0);
+        Some(std::io::Error::from_raw_os_error(errno).to_string())
+    }
+}
+
+/// Up to the first zero byte.
+pub(super) fn name(comm: &[u8]) -> String {
+    let end = comm
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(comm.len());
+    String::from_utf8_lossy(&comm[..end]).into_owned()
+}
+
+/// The entries that were written, oldest first.
+fn trace(record: &IrqsoffRecord) -> Vec<TraceEntry> {
+    let newest = record.trace_next;
+    (newest.saturating_sub(TRACE as u64)..newest)
+        .map(|place| record.trace[place as usize % TRACE])
+        .filter(|entry| entry.at_ns > 0)
+        .collect()
+}
+
+fn handler(of: &wire::Handler, naming: &Naming) -> Option<Handler> {
+    let (kind, named) = match what(of.what)? {
+        What::IrqEntry => ("irq", Some(of.number.to_string())),
+        What::SoftirqEntry => ("softirq", Some(softirq(of.number))),
+        What::TimerEntry => ("timer", None),
+        What::HrtimerEntry => ("hrtimer", None),
+        What::CallEntry => ("call", None),
+        _ => return None,
+    };
+    Some(Handler {
+        kind: kind.to_owned(),
+        of: named,
+        function: (of.function > 0).then(|| naming.words(of.function)),
+        ran_ns: (of.ended_ns > 0).then(|| of.length_ns()),
+    })
+}
+
+fn softirq(number: u64) -> String {
+    usize::try_from(number)
+        .ok()
+        .and_then(|number| SOFTIRQS.get(number))
+        .map_or_else(|| number.to_string(), |name| (*name).to_owned())
+}
+
+fn what(number: u64) -> Option<What> {
+    const ALL: [What; 13] = [
+        What::Switch,
+        What::IrqEntry,
+        What::IrqExit,
+        What::SoftirqEntry,
+        What::SoftirqExit,
+        What::TimerEntry,
+        What::TimerExit,
+        What::HrtimerEntry,
+        What::HrtimerExit,
+        What::IdleEntry,
+        What::IdleExit,
+        What::CallEntry,
+        What::CallExit,
+    ];
+    ALL.into_iter().find(|what| *what as u64 == number)
+}
+
+fn words(entry: &TraceEntry, naming: &Naming) -> String {
+    let function = |address: u64| naming.words(address);
+    let (first, second) = (entry.first, entry.second);
+    match what(entry.what) {
+        Some(What::Switch) => format!("switch from thread {first} to {second}"),
+        Some(What::IrqEntry) => format!("interrupt {first} begins: {}", function(second)),
+        Some(What::IrqExit) => format!("interrupt {first} ends"),
+        Some(What::SoftirqEntry) => format!("softirq {} begins", softirq(first)),
+        Some(What::SoftirqExit) => format!("softirq {} ends", softirq(first)),
+        Some(What::TimerEntry) => format!("timer begins: {}", function(first)),
+        Some(What::TimerExit) => format!("timer ends: {}", function(first)),
+        Some(What::HrtimerEntry) => format!("hrtimer begins: {}", function(first)),
+        Some(What::HrtimerExit) => format!("hrtimer ends: {}", function(first)),
+        Some(What::IdleEntry) => format!("idle, state {first}"),
+        Some(What::IdleExit) => "idle no more".to_owned(),
+        Some(What::CallEntry) => format!("call by another CPU begins: {}", function(first)),
+        Some(What::CallExit) => format!("call by another CPU ends: {}", function(first)),
+        Some(What::Nothing) | None => format!("entry of kind {}", entry.what),
+    }
+}

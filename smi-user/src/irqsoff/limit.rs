@@ -1,0 +1,127 @@
+//! How many entries each stack gets in the log, for as long as the machine runs: kept beside the locks, where a reboot
+//! removes it.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::model::irqsoff::{Event, kind_name};
+
+/// What the log was could not be read or kept.
+#[derive(Debug, Error)]
+#[error(
+    "cannot {step} {path}, where it is kept how often each stack was logged since the machine started"
+)]
+pub struct LimitError {
+    step: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// As it is kept.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Kept {
+    /// Which start of the machine it is of.
+    boot: String,
+    /// Entries by stack.
+    logged: BTreeMap<String, u64>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Limit {
+    path: PathBuf,
+    most: u64,
+    kept: Kept,
+}
+
+impl Limit {
+    /// At most `most` entries for each stack, kept at `path`; `boot` tells one start of the machine from another.
+    ///
+    /// # Errors
+    /// When there is a file that cannot be read.
+    pub fn load(path: &Path, boot: &str, most: u64) -> Result<Self, LimitError> {
+        let failed = |source| LimitError {
+            step: "read",
+            path: path.to_owned(),
+            source,
+        };
+        let kept = match fs::read(path) {
+            // What cannot be understood is another version's: it is begun anew.
+            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::default(),
+            Err(error) => return Err(failed(error)),
+        };
+        let kept = if kept.boot == boot {
+            kept
+        } else {
+            Kept {
+                boot: boot.to_owned(),
+                logged: BTreeMap::new(),
+            }
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            most,
+            kept,
+        })
+    }
+
+    /// Whether `event` may be logged; counts it if so.
+    ///
+    /// # Errors
+    /// When that cannot be kept; the event may be logged all the same.
+    pub fn admit(&mut self, event: &Event) -> Result<bool, LimitError> {
+        let times = self.kept.logged.entry(stack(event)).or_default();
+        if *times >= self.most {
+            return Ok(false);
+        }
+        *times += 1;
+        self.keep().map_err(|source| LimitError {
+            step: "write",
+            path: self.path.clone(),
+            source,
+        })?;
+        Ok(true)
+    }
+
+    fn keep(&self) -> io::Result<()> {
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        serde_json::to_writer(&mut file, &self.kept)?;
+        file.flush()?;
+        file.persist(&self.path).map_err(|error| error.error)?;
+        Ok(())
+    }
+}
+
+/// What makes two events the same: the functions on their stacks, not how far each had come, and what ran.
+fn stack(event: &Event) -> String {
+    let function = |place: &str| place.split('+').next().unwrap_or(place).to_owned();
+    let mut parts = vec![kind_name(event.kind).to_owned()];
+    for handler in [&event.handler, &event.callback].into_iter().flatten() {
+        parts.push(format!(
+            "{} {} {}",
+            handler.kind,
+            handler.of.as_deref().unwrap_or_default(),
+            handler
+                .function
+                .as_deref()
+                .map(function)
+                .unwrap_or_default()
+        ));
+    }
+    if event.stack.is_empty() {
+        // In user mode, or idle: the thread tells more than nothing.
+        parts.push(event.comm.clone());
+    }
+    parts.extend(event.stack.iter().map(|place| function(place)));
+    parts.join(";")
+}

@@ -1,0 +1,376 @@
+//! `smilat irqsoff` beside a kernel module that keeps interrupts, preemption or bottom halves off for known times.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    process::{Child, ExitStatus, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use serde::Deserialize;
+use smi_common::irqsoff::Kind;
+use smi_user::model::irqsoff::{Event, IrqsoffSnapshot, KindCounts};
+
+use crate::smilat;
+
+/// The module's way in (`tests/offender/smilat_offender.c`).
+const OFFEND: &str = "/sys/module/smilat_offender/parameters/offend";
+
+/// How often each stack was logged since the machine started.
+const LOGGED: &str = "/run/smilat/irqsoff.json";
+
+/// How long the kernel's verifier may take on an emulated CPU, and what was found to be told.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The CPU that is kept from something.
+const CPU: u32 = 1;
+
+/// A line of the report.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    Event(Event),
+    Snapshot(IrqsoffSnapshot),
+}
+
+/// A `smilat irqsoff` under way. Dropped, it ends.
+struct Watch {
+    child: Child,
+    lines: Receiver<Line>,
+    words: Option<JoinHandle<String>>,
+}
+
+/// What it told until its end.
+struct Told {
+    status: ExitStatus,
+    last: IrqsoffSnapshot,
+    words: String,
+}
+
+impl Watch {
+    /// Starts it, and waits until it watches.
+    #[track_caller]
+    fn start(args: &[&str]) -> Self {
+        let mut child = smilat()
+            .args(["irqsoff", "--format=ndjson", "--interval=1s"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("smilat starts");
+        let output = child.stdout.take().expect("piped");
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(output).lines() {
+                let line = line.expect("UTF-8");
+                if sender
+                    .send(serde_json::from_str(&line).expect(&line))
+                    .is_err()
+                {
+                    break;
+                }
+            }
+        });
+        let mut errors = child.stderr.take().expect("piped");
+        let words = thread::spawn(move || {
+            let mut words = String::new();
+            errors.read_to_string(&mut words).expect("UTF-8");
+            words
+        });
+        let mut watch = Self {
+            child,
+            lines,
+            words: Some(words),
+        };
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match watch
+                .lines
+                .recv_timeout(until.saturating_duration_since(Instant::now()))
+            {
+                Ok(Line::Snapshot(_)) => return watch,
+                Ok(Line::Event(_)) => {}
+                Err(_) => {
+                    let _killed = watch.child.kill();
+                    panic!(
+                        "no snapshot; {}",
+                        watch.words.take().expect("once").join().expect("read")
+                    );
+                }
+            }
+        }
+    }
+
+    /// All events until the second snapshot from now on: what was found before now is among them.
+    fn events(&self) -> Vec<Event> {
+        let mut events = Vec::new();
+        let mut snapshots = 0;
+        while snapshots < 2 {
+            match self.lines.recv_timeout(PATIENCE).expect("a line") {
+                Line::Event(event) => events.push(event),
+                Line::Snapshot(_) => snapshots += 1,
+            }
+        }
+        events
+    }
+
+    /// Ends it as Ctrl-C does.
+    fn end(mut self) -> Told {
+        let pid = libc::pid_t::try_from(self.child.id()).expect("a pid");
+        // SAFETY: the child was not waited for, so the number is still its own.
+        assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+        let mut last = None;
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            if let Line::Snapshot(snapshot) = line {
+                last = Some(snapshot);
+            }
+        }
+        let status = self.child.wait().expect("it ends");
+        let words = self.words.take().expect("once").join().expect("read");
+        let last = last.expect(&words);
+        assert!(last.last, "{words}");
+        Told {
+            status,
+            last,
+            words,
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+/// Has the module keep `what` off in `context`; for how many ns it did.
+#[track_caller]
+fn offend(context: &str, what: &str, length: Duration) -> u64 {
+    let asked = format!("{context} {what} {} {CPU}", length.as_micros());
+    fs::write(OFFEND, &asked).expect(&asked);
+    let took = fs::read_to_string(OFFEND).expect("how long");
+    took.trim().parse().expect(&took)
+}
+
+/// Whether any part of `event` names a function that begins so.
+fn names(event: &Event, function: &str) -> bool {
+    let handlers = [&event.handler, &event.callback].into_iter().flatten();
+    event
+        .stack
+        .iter()
+        .map(String::as_str)
+        .chain(handlers.filter_map(|handler| handler.function.as_deref()))
+        .any(|name| name.starts_with(function))
+}
+
+/// The events that the module made: an emulated CPU is stopped by its host too, and nothing tells.
+fn of_module(events: &[Event]) -> Vec<&Event> {
+    events
+        .iter()
+        .filter(|event| event.cpu == CPU && names(event, "smilat_"))
+        .collect()
+}
+
+const TICK: Duration = Duration::from_millis(2);
+const LENGTHS: [Duration; 3] = [
+    Duration::from_millis(20),
+    Duration::from_millis(100),
+    Duration::from_millis(550),
+];
+
+/// Where a stretch is made, and which function must be found in what part of the event.
+const CONTEXTS: [(&str, &str); 4] = [
+    ("process", "smilat_irqs_off"),
+    ("timer", "smilat_timer_callback"),
+    ("hrtimer", "smilat_hrtimer_callback"),
+    ("tasklet", "smilat_tasklet_callback"),
+];
+
+/// For each context and length.
+pub(super) fn each_stretch_with_interrupts_off_is_found_once_with_its_length_and_function() {
+    for length in LENGTHS {
+        // Below the length, and within 3 to 62 ticks.
+        let (tick, threshold) = if length > Duration::from_millis(50) {
+            ("--tick=10ms", "--threshold=50ms")
+        } else {
+            ("--tick=2ms", "--threshold=15ms")
+        };
+        let tick_ns = if tick.ends_with("10ms") {
+            10_000_000
+        } else {
+            TICK.as_nanos() as u64
+        };
+        let watch = Watch::start(&[tick, threshold]);
+        for (context, function) in CONTEXTS
+            .iter()
+            .chain(&[("irqtimer", "smilat_timer_callback")])
+        {
+            let took_ns = offend(context, "irqs", length);
+            let events = watch.events();
+            let found = of_module(&events);
+            let [event] = found[..] else {
+                panic!(
+                    "{context}, {length:?}: {} events of it: {events:#?}",
+                    found.len()
+                );
+            };
+            println!(
+                "    {context}, {length:?}: off for {} us, found as {} to {} us, {} {:?} {:?}",
+                took_ns / 1000,
+                event.least_ns / 1000,
+                event.most_ns / 1000,
+                event
+                    .handler
+                    .as_ref()
+                    .map_or("no handler", |of| of.kind.as_str()),
+                event.handler.as_ref().and_then(|of| of.function.as_deref()),
+                event.stack.first(),
+            );
+            assert_eq!(
+                event.kind,
+                Kind::Disabled,
+                "{context}, {length:?}: {event:#?}"
+            );
+            assert!(names(event, function), "{context}, {length:?}: {event:#?}");
+            assert!(
+                event.least_ns <= took_ns + tick_ns && took_ns <= event.least_ns + tick_ns,
+                "{context}, {length:?}, off for {took_ns} ns: {event:#?}"
+            );
+            assert_eq!(
+                (event.arrived, event.ticks),
+                (1, event.least_ns / tick_ns + 1)
+            );
+        }
+        let told = watch.end();
+        assert!(told.status.success(), "{}", told.words);
+        let counts = kind(&told.last, Kind::Disabled).expect("counted");
+        assert!(counts.count >= CONTEXTS.len() as u64 + 1, "{counts:?}");
+    }
+}
+
+/// What was counted of one kind on the CPU.
+fn kind(snapshot: &IrqsoffSnapshot, kind: Kind) -> Option<KindCounts> {
+    let cpu = snapshot.cpus.iter().find(|cpu| cpu.cpu == CPU)?;
+    cpu.kinds.iter().find(|counts| counts.kind == kind).cloned()
+}
+
+/// Ticks come, and meet the same section one after the other.
+pub(super) fn sections_that_cannot_be_preempted_are_told_in_ticks() {
+    const LENGTH: Duration = Duration::from_millis(300);
+    let watch = Watch::start(&["--level=normal", "--max-log=100"]);
+    for (context, what, kind, function) in [
+        ("process", "preempt", Kind::PreemptOff, "smilat_preempt_off"),
+        ("process", "bh", Kind::BottomHalvesOff, "smilat_bh_off"),
+        (
+            "tasklet",
+            "nothing",
+            Kind::Softirq,
+            "smilat_tasklet_callback",
+        ),
+    ] {
+        let took_ns = offend(context, what, LENGTH);
+        let events = watch.events();
+        let found = of_module(&events);
+        let [event] = found[..] else {
+            panic!(
+                "{context}, {what}: {} events of it: {events:#?}",
+                found.len()
+            );
+        };
+        println!(
+            "    {context}, {what}: off for {} us, TICKS {} ({}), {:?} {:?}",
+            took_ns / 1000,
+            event.ticks,
+            event.arrived,
+            event.kind,
+            event.stack.first()
+        );
+        assert_eq!(event.kind, kind, "{event:#?}");
+        assert!(names(event, function), "{event:#?}");
+        // Told at the threshold, 10 ticks after the first that met it; the host may have kept some from coming.
+        assert!(event.ticks >= 11, "{event:#?}");
+        assert!((2..=event.ticks).contains(&event.arrived), "{event:#?}");
+    }
+    let told = watch.end();
+    assert!(told.status.success(), "{}", told.words);
+    for counted in [Kind::PreemptOff, Kind::BottomHalvesOff, Kind::Softirq] {
+        let counts = kind(&told.last, counted).expect("counted");
+        // By its end, not by when it was told.
+        assert!(counts.max_ns >= 270_000_000, "{counts:?}");
+        assert_eq!(counts.histogram.total(), counts.count, "{counts:?}");
+    }
+}
+
+/// With interrupts off, and in a section whose second half is no longer in the inner of two exempt functions.
+pub(super) fn what_is_exempt_is_counted_and_not_logged() {
+    const LENGTH: Duration = Duration::from_millis(400);
+    let _none = fs::remove_file(LOGGED);
+    let watch = Watch::start(&[
+        "--level=normal",
+        "--exempt=smilat_exempt_irqs_off",
+        "--exempt=smilat_exempt_inner",
+        "--exempt=smilat_exempt_outer",
+    ]);
+    offend("process", "exempt-irqs", LENGTH);
+    offend("process", "exempt-preempt", LENGTH);
+    let events = watch.events();
+    let found = of_module(&events);
+    assert_eq!(found.len(), 2, "{events:#?}");
+    assert!(
+        found.iter().all(|event| event.exempt.is_some()),
+        "{events:#?}"
+    );
+    offend("process", "irqs", LENGTH);
+    let events = watch.events();
+    let [event] = of_module(&events)[..] else {
+        panic!("{events:#?}");
+    };
+    assert_eq!(event.exempt, None, "{event:#?}");
+    let told = watch.end();
+    let disabled = kind(&told.last, Kind::Disabled).expect("counted");
+    let preempt = kind(&told.last, Kind::PreemptOff).expect("counted");
+    assert_eq!((disabled.exempt, preempt.exempt, preempt.count), (1, 1, 0));
+    assert!(disabled.exempt_ns >= 390_000_000, "{disabled:?}");
+    assert!(preempt.exempt_ns >= 370_000_000, "{preempt:?}");
+    assert!(told.last.logged >= 1, "{:?}", told.last);
+}
+
+/// One entry for each stack, whoever watches, until the machine is started anew; all are counted.
+pub(super) fn max_log_keeps_entries_back_and_counts_all() {
+    const LENGTH: Duration = Duration::from_millis(150);
+    const TIMES: u64 = 4;
+    let _none = fs::remove_file(LOGGED);
+    for (run, most) in [(0, "--max-log=1"), (1, "--max-log=1"), (2, "--max-log=3")] {
+        let watch = Watch::start(&["--level=normal", "--cpus=1", most]);
+        let mut of_others = 0;
+        for _ in 0..TIMES {
+            offend("process", "irqs", LENGTH);
+            let events = watch.events();
+            of_others += events.len() as u64 - of_module(&events).len() as u64;
+            assert_eq!(of_module(&events).len(), 1, "{events:#?}");
+        }
+        let told = watch.end();
+        let counts = kind(&told.last, Kind::Disabled).expect("counted");
+        println!(
+            "    {most}: {} logged, {} kept back, {} counted, {of_others} not of the module",
+            told.last.logged, told.last.suppressed, counts.count
+        );
+        // What the host made may be an entry too, each of a stack of its own.
+        assert!(counts.count >= TIMES && counts.count <= TIMES + of_others);
+        let logged = [1, 0, 2][run];
+        assert!(
+            (logged..=logged + of_others).contains(&told.last.logged),
+            "{:?}",
+            told.last
+        );
+        assert_eq!(
+            told.last.logged + told.last.suppressed,
+            counts.count,
+            "{:?}",
+            told.last
+        );
+    }
+}
