@@ -1,6 +1,6 @@
 //! The tick: judges how late it is and what it interrupts.
 
-use core::{hint::black_box, ptr};
+use core::hint::black_box;
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -10,7 +10,7 @@ use aya_ebpf::{
     programs::PerfEventContext,
 };
 use smi_common::irqsoff::{
-    EXEMPTIONS, FRAMES, Handler, IrqsoffRecord, KINDS, Kind, PICTURE, TRACE, Watch, What,
+    EXEMPTIONS, FRAMES, Handler, IrqsoffRecord, Kind, PICTURE, TRACE, Watch, What,
 };
 
 use super::{Cpu, IRQSOFF, IRQSOFF_ASKED, IRQSOFF_RECORDS, count, cpu, section};

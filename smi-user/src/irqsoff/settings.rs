@@ -11,13 +11,13 @@ use crate::{
 };
 
 /// Fewer ticks than this tell little: the first may have come a moment after the stretch began.
-pub const MIN_TICKS: u64 = 3;
+pub(super) const MIN_TICKS: u64 = 3;
 /// AIX's limit; a stretch that long is half a second or more at its tick.
-pub const MAX_TICKS: u64 = 62;
+pub(super) const MAX_TICKS: u64 = 62;
 /// AIX's tick.
-pub const DEFAULT_TICK: Duration = Duration::from_millis(10);
+pub(super) const DEFAULT_TICK: Duration = Duration::from_millis(10);
 /// Ticks cost something each.
-pub const MIN_TICK: Duration = Duration::from_micros(100);
+pub(super) const MIN_TICK: Duration = Duration::from_micros(100);
 
 /// How long a stretch must be, by AIX's names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -239,33 +239,15 @@ impl Watching {
     /// When the kernel refuses the thread its place, or the program.
     pub fn self_test(&mut self, cpu: u32, length: Duration) -> Result<u64> {
         // Of its own: where a thread may run is nothing to be changed for others.
+        let bpf = &mut self.bpf;
         thread::scope(|scope| {
-            let made = scope.spawn(|| {
+            let made = scope.spawn(move || {
                 sched::set_affinity([cpu]).with_context(|| format!("cannot run on CPU {cpu}"))?;
-                self.make_stretch(length)
+                make_stretch(bpf, length)
             });
             made.join()
                 .unwrap_or_else(|_panicked| bail!("the self-test's thread panicked"))
         })
-    }
-
-    fn make_stretch(&mut self, length: Duration) -> Result<u64> {
-        let program = self.bpf.perf_event_program(SELF_TEST)?;
-        let clock = ThreadClock::open(program, SELF_TEST_PERIOD_NS)
-            .context("cannot have a timer for the self-test")?;
-        self.bpf.ask_self_test(ns(length))?;
-        let patience = Instant::now() + length + Duration::from_secs(5);
-        loop {
-            // The timer goes on while this thread does.
-            if let Some(done_ns) = self.bpf.self_test_done()? {
-                drop(clock);
-                return Ok(done_ns);
-            }
-            ensure!(
-                Instant::now() < patience,
-                "the self-test's timer did not fire on its CPU"
-            );
-        }
     }
 
     /// Stops the ticks; what was counted and recorded can still be read.
@@ -281,4 +263,24 @@ fn count(counter: &dyn Counter, cpu: u32, bpf: &mut Bpf) -> Result<Box<dyn Count
         bpf.set_smi_event(cpu, event)?;
     }
     Ok(counting)
+}
+
+/// Asks for one stretch, and goes on until it is over: the timer is this thread's.
+fn make_stretch(bpf: &mut Bpf, length: Duration) -> Result<u64> {
+    let program = bpf.perf_event_program(SELF_TEST)?;
+    let clock = ThreadClock::open(program, SELF_TEST_PERIOD_NS)
+        .context("cannot have a timer for the self-test")?;
+    bpf.ask_self_test(ns(length))?;
+    let patience = Instant::now() + length + Duration::from_secs(5);
+    loop {
+        // The timer goes on while this thread does.
+        if let Some(done_ns) = bpf.self_test_done()? {
+            drop(clock);
+            return Ok(done_ns);
+        }
+        ensure!(
+            Instant::now() < patience,
+            "the self-test's timer did not fire on its CPU"
+        );
+    }
 }
