@@ -268,7 +268,7 @@ pub struct IrqsoffRecord {
     pub comm: [u8; 16],
     /// 1 when the tick came while the CPU was in user mode.
     pub user_mode: u64,
-    /// Address of the instruction that the tick interrupted.
+    /// Address of the instruction that the tick interrupted; 0 where it is not known, and the stack begins with the interrupt.
     pub address: u64,
     /// How far the counter of SMIs moved meanwhile.
     pub smis: u64,

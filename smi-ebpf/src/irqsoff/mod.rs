@@ -56,6 +56,11 @@ struct Cpu {
     due_ns: u64,
     /// The callback of our timer, which is the kernel's; left out of the trace.
     own_callback: u64,
+    /// Where our timer is, and the one whose callback ran last.
+    own_timer: u64,
+    hrtimer_at: u64,
+    /// 1 when the program ran at the tick under way.
+    ticked: u64,
     /// What runs; `what` is 0 where nothing of the kind does.
     hrtimer: Handler,
     timer: Handler,

@@ -1,13 +1,13 @@
 //! The tick: judges how late it is and what it interrupts.
 
-use core::hint::black_box;
+use core::{ffi::c_void, hint::black_box};
 
 use aya_ebpf::{
     EbpfContext as _,
     helpers::{
         bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_get_stack,
     },
-    programs::PerfEventContext,
+    programs::{PerfEventContext, RawTracePointContext},
 };
 use smi_common::irqsoff::{
     EXEMPTIONS, FRAMES, Handler, IrqsoffRecord, Kind, PICTURE, TRACE, Watch, What,
@@ -35,13 +35,53 @@ struct Found {
     callback: Handler,
 }
 
-/// Runs at each tick of a CPU.
+/// What a tick interrupts.
+#[derive(Clone, Copy)]
+struct Under {
+    /// The context of the program that runs.
+    ctx: *mut c_void,
+    /// 1 in user mode.
+    user_mode: u64,
+    /// The instruction; 0 where it is not known, and the stack begins with the interrupt.
+    address: u64,
+}
+
+/// Runs at each tick of a CPU, as far as the kernel has it run.
 #[inline(always)]
 pub fn tick(ctx: &PerfEventContext) {
-    let now_ns = Kernel::now();
-    let (Some(watch), Some(cpu)) = (IRQSOFF.get(0), cpu()) else {
-        return;
+    // SAFETY: the context of a perf event program begins with the registers.
+    let (cs, address) = unsafe { ((*ctx.ctx).regs.cs, (*ctx.ctx).regs.rip) };
+    let under = Under {
+        ctx: ctx.as_ptr(),
+        user_mode: u64::from(cs & PRIVILEGE == PRIVILEGE),
+        address,
     };
+    if let Some(cpu) = cpu() {
+        cpu.own_timer = cpu.hrtimer_at;
+        cpu.ticked = 1;
+        run(under, cpu);
+    }
+}
+
+/// Runs where the callback of a high-resolution timer returns: perf runs no program where it does not know the registers, as
+/// some kernels have it with idle CPUs, and there the tick is taken without them.
+#[inline(always)]
+pub(super) fn tick_without_registers(ctx: &RawTracePointContext, cpu: &mut Cpu) {
+    if cpu.own_timer > 0 && cpu.own_timer == cpu.hrtimer_at && cpu.ticked == 0 {
+        let under = Under {
+            ctx: ctx.as_ptr(),
+            user_mode: 0,
+            address: 0,
+        };
+        run(under, cpu);
+    }
+    cpu.ticked = 0;
+}
+
+#[inline(always)]
+fn run(under: Under, cpu: &mut Cpu) {
+    let now_ns = Kernel::now();
+    let Some(watch) = IRQSOFF.get(0) else { return };
     let since = causes::since().unwrap_or_default();
     let due_ns = if cpu.hrtimer.what == 0 {
         now_ns
@@ -67,22 +107,20 @@ pub fn tick(ctx: &PerfEventContext) {
         }
     });
 
-    // SAFETY: the context of a perf event program begins with the registers.
-    let user_mode = unsafe { (*ctx.ctx).regs.cs } & PRIVILEGE == PRIVILEGE;
     let late = late_ns >= watch.threshold_ns;
-    section::follow(watch, cpu, user_mode, now_ns, before_ns);
+    section::follow(watch, cpu, under.user_mode == 1, now_ns, before_ns);
     let look = late || cpu.section.is_one() && watch.exemptions > 0;
     if look {
-        take_stack(ctx, cpu);
+        take_stack(under, cpu);
     }
     if late {
         let mut found = judge(cpu, &since, due_ns, now_ns);
         found.exempt = is_exempt(&found.handler, &found.callback);
         add(&found, 0);
-        send(ctx, cpu, &since, &found, user_mode, now_ns);
+        send(under, cpu, &since, &found, now_ns);
     }
     if cpu.section.is_one() {
-        go_on(ctx, watch, cpu, &since, user_mode, now_ns);
+        go_on(under, watch, cpu, &since, now_ns);
     }
     if let Some(asked) = IRQSOFF_ASKED.get(0)
         && *asked != cpu.answered
@@ -94,7 +132,7 @@ pub fn tick(ctx: &PerfEventContext) {
             callback: cpu.timer,
             ..Found::default()
         };
-        send(ctx, cpu, &since, &found, user_mode, now_ns);
+        send(under, cpu, &since, &found, now_ns);
     }
     cpu.longest = Handler::default();
     cpu.open_ns = now_ns;
@@ -148,14 +186,7 @@ fn judge(cpu: &Cpu, since: &Since, due_ns: u64, now_ns: u64) -> Found {
 
 /// Counts the section under way on from the threshold on, and tells it once.
 #[inline(always)]
-fn go_on(
-    ctx: &PerfEventContext,
-    watch: &Watch,
-    cpu: &mut Cpu,
-    since: &Since,
-    user_mode: bool,
-    now_ns: u64,
-) {
+fn go_on(under: Under, watch: &Watch, cpu: &mut Cpu, since: &Since, now_ns: u64) {
     let none = Handler::default();
     if watch.exemptions > 0 {
         cpu.section.exempt |= is_exempt(&none, &none);
@@ -177,8 +208,8 @@ fn go_on(
     };
     add(&found, counted_ns);
     if counted_ns == 0 {
-        take_stack(ctx, cpu);
-        send(ctx, cpu, since, &found, user_mode, now_ns);
+        take_stack(under, cpu);
+        send(under, cpu, since, &found, now_ns);
     }
 }
 
@@ -216,11 +247,11 @@ fn add(found: &Found, counted_ns: u64) {
 
 /// Takes the kernel's stack under the tick.
 #[inline(always)]
-fn take_stack(ctx: &PerfEventContext, cpu: &mut Cpu) {
+fn take_stack(under: Under, cpu: &mut Cpu) {
     // SAFETY: the context is that of this program, the buffer is of the size told.
     cpu.stack_bytes = unsafe {
         bpf_get_stack(
-            ctx.as_ptr(),
+            under.ctx,
             (&raw mut cpu.stack).cast(),
             size_of_val(&cpu.stack) as u32,
             0,
@@ -287,16 +318,9 @@ extern "C" fn address_is_exempt(address: u64) -> u64 {
 
 /// Sends what was found to user space, with the stack last taken.
 #[inline(always)]
-fn send(
-    ctx: &PerfEventContext,
-    cpu: &mut Cpu,
-    since: &Since,
-    found: &Found,
-    user_mode: bool,
-    now_ns: u64,
-) {
+fn send(under: Under, cpu: &mut Cpu, since: &Since, found: &Found, now_ns: u64) {
     if found.kind == PICTURE {
-        take_stack(ctx, cpu);
+        take_stack(under, cpu);
     }
     let Some(mut entry) = IRQSOFF_RECORDS.reserve::<IrqsoffRecord>(0) else {
         count(|stats| stats.records_lost += 1);
@@ -316,8 +340,8 @@ fn send(
         (*record).process = ids >> 32;
         (*record).thread = ids & u64::from(u32::MAX);
         (*record).comm = bpf_get_current_comm().unwrap_or_default();
-        (*record).user_mode = u64::from(user_mode);
-        (*record).address = (*ctx.ctx).regs.rip;
+        (*record).user_mode = under.user_mode;
+        (*record).address = under.address;
         (*record).smis = since.smis;
         (*record).nmi_ns = since.nmi_ns;
         (*record).steal_ns = since.steal_ns;

@@ -3,7 +3,7 @@
 use aya_ebpf::{helpers::bpf_get_current_task, programs::RawTracePointContext};
 use smi_common::irqsoff::{Handler, TRACE, What};
 
-use super::{Cpu, IRQSOFF, cpu};
+use super::{Cpu, IRQSOFF, cpu, tick::tick_without_registers};
 use crate::{
     memory::read,
     spin::{Clock, Kernel},
@@ -145,6 +145,7 @@ pub fn hrtimer_entry(ctx: &RawTracePointContext) {
     let now_ns = Kernel::now();
     let timer: u64 = ctx.arg(0);
     let function = read::<u64>(timer, watch.hrtimer_function).unwrap_or(0);
+    cpu.hrtimer_at = timer;
     cpu.due_ns = read::<u64>(timer, watch.hrtimer_expires).unwrap_or(now_ns);
     cpu.hrtimer = begun(What::HrtimerEntry, 0, function, now_ns);
     if function != cpu.own_callback {
@@ -154,8 +155,9 @@ pub fn hrtimer_entry(ctx: &RawTracePointContext) {
 
 /// `timer:hrtimer_expire_exit(hrtimer)`.
 #[inline(always)]
-pub fn hrtimer_exit(_: &RawTracePointContext) {
+pub fn hrtimer_exit(ctx: &RawTracePointContext) {
     let Some(cpu) = cpu() else { return };
+    tick_without_registers(ctx, cpu);
     let now_ns = Kernel::now();
     let hrtimer = cpu.hrtimer;
     cpu.hrtimer.what = 0;

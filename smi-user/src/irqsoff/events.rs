@@ -55,7 +55,10 @@ pub fn event(
         user_mode: record.user_mode == 1,
         handler: handler(&record.handler, naming),
         callback: handler(&record.callback, naming),
-        stack: stack.iter().map(|address| naming.words(*address)).collect(),
+        stack: under(record, &stack, naming)
+            .iter()
+            .map(|address| naming.words(*address))
+            .collect(),
         no_stack: no_stack(record),
         smis: record.smis,
         nmi_ns: record.nmi_ns,
@@ -85,6 +88,19 @@ pub(super) fn stack(record: &IrqsoffRecord) -> Vec<u64> {
         .enumerate()
         .map(|(frame, address)| address - u64::from(frame > 0 && *address > 0))
         .collect()
+}
+
+/// What of `stack` was interrupted, where it begins with the interrupt.
+pub(super) fn under<'a>(record: &IrqsoffRecord, stack: &'a [u64], naming: &Naming) -> &'a [u64] {
+    if record.address > 0 {
+        return stack;
+    }
+    let entry = stack.iter().position(|address| {
+        naming
+            .place(*address)
+            .is_some_and(|place| place.function.starts_with("asm_"))
+    });
+    entry.map_or(stack, |entry| &stack[entry + 1..])
 }
 
 fn no_stack(record: &IrqsoffRecord) -> Option<String> {

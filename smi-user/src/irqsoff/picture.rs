@@ -90,8 +90,9 @@ impl Picture {
                             ""
                         }
                     );
-                    for address in events::stack(record) {
-                        let _written = writeln!(text, "  {}", naming.words(address));
+                    let stack = events::stack(record);
+                    for address in events::under(record, &stack, naming) {
+                        let _written = writeln!(text, "  {}", naming.words(*address));
                     }
                 }
             }

@@ -98,7 +98,10 @@ pub struct Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}+{:#x}", self.function, self.offset)?;
+        f.write_str(&self.function)?;
+        if self.offset > 0 {
+            write!(f, "+{:#x}", self.offset)?;
+        }
         if let Some(module) = &self.module {
             write!(f, " [{module}]")?;
         }
