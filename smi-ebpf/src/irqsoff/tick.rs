@@ -277,7 +277,7 @@ extern "C" fn stack_is_exempt() -> u64 {
     let Some(cpu) = cpu() else { return 0 };
     let mut frame = 0;
     while frame < FRAMES {
-        if (frame * 8) as i64 >= cpu.stack_bytes {
+        if cpu.stack_bytes <= 0 || frame as u64 * 8 >= cpu.stack_bytes.cast_unsigned() {
             return 0;
         }
         let address = cpu.stack[frame];

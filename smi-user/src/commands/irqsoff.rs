@@ -78,15 +78,16 @@ impl Asked {
         let cpus = args.cpus.clone().unwrap_or_else(|| online.clone());
         cpus.check_within(&online, &sched::allowed(&online))?;
         let settings = Settings::new(cpus, args.tick, args.level, args.threshold)?;
-        match (args.disposition, args.yes_panic_this_machine) {
-            (Disposition::Panic, false) => bail!(
-                "--disposition panic ends everything that runs on this machine at the first stretch; add \
-                 --yes-panic-this-machine if that is what you want"
-            ),
-            (Disposition::Panic, true) => {}
-            (_, true) => bail!("--yes-panic-this-machine belongs to --disposition panic"),
-            (_, false) => {}
-        }
+        let panic = args.disposition == Disposition::Panic;
+        ensure!(
+            !panic || args.yes_panic_this_machine,
+            "--disposition panic ends everything that runs on this machine at the first stretch; add \
+             --yes-panic-this-machine if that is what you want"
+        );
+        ensure!(
+            panic || !args.yes_panic_this_machine,
+            "--yes-panic-this-machine belongs to --disposition panic"
+        );
         let self_test = args
             .self_test
             .map(|asked| self_test(asked, &settings))
@@ -308,7 +309,7 @@ impl Log {
             }
             let event = events::event(record, tick_ns, epoch, &mut self.naming, &self.exemptions)?;
             if let Some(event) = event {
-                self.take(event, tick_ns, output)?;
+                self.take(&event, tick_ns, output)?;
             }
         }
         self.finish_dump()?;
@@ -318,7 +319,7 @@ impl Log {
         Ok(())
     }
 
-    fn take(&mut self, event: Event, tick_ns: u64, output: &Output) -> Result<()> {
+    fn take(&mut self, event: &Event, tick_ns: u64, output: &Output) -> Result<()> {
         let is_logged = event.kind.is_disablement()
             && event.exempt.is_none()
             && self.disposition != Disposition::Ignore;
@@ -329,12 +330,12 @@ impl Log {
             }
         }
         // A self-test is to be seen whenever it is made.
-        let admitted = is_logged && (self.self_test || self.limit.admit(&event)?);
+        let admitted = is_logged && (self.self_test || self.limit.admit(event)?);
         self.logged += u64::from(admitted);
         self.suppressed += u64::from(is_logged && !admitted);
-        let text = entry(&event, tick_ns, &self.zone);
+        let text = entry(event, tick_ns, &self.zone);
         match self.format {
-            Format::Ndjson => self.send(output, line(&Line::Event(&event))),
+            Format::Ndjson => self.send(output, line(&Line::Event(event))),
             Format::Text if admitted => self.send(output, format!("{text}\n").into()),
             Format::Text => {}
         }

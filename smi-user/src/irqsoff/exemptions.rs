@@ -132,7 +132,7 @@ mod tests {
         };
         let all = Exemptions(vec![
             one("one", &[100..200, 500..600]),
-            one("two", &[300..400]),
+            one("two", &[300..400, 700..701]),
         ]);
         let of = |addresses: &[u64]| {
             all.of(addresses.iter().copied())
@@ -143,7 +143,8 @@ mod tests {
         assert_eq!(of(&[399]), Some("two"));
         let mut watch = Watch::default();
         all.write(&mut watch);
-        assert_eq!(watch.exemptions, 3);
-        assert_eq!(watch.exempt[..3], [[100, 200], [500, 600], [300, 400]]);
+        assert_eq!(watch.exemptions, 4);
+        let written = [[100, 200], [500, 600], [300, 400], [700, 701]];
+        assert_eq!(watch.exempt[..4], written);
     }
 }

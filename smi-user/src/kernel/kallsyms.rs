@@ -136,7 +136,6 @@ fn places_in(list: impl BufRead, addresses: &[u64]) -> Result<Vec<Option<Place>>
                     offset: address - line.address,
                 };
                 *best = Some((line.address, place));
-            } else {
             }
         }
     })?;

@@ -178,6 +178,7 @@ mod by_name {
 
     use super::kind_name;
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
     pub(super) fn serialize<S: Serializer>(kind: &Kind, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(kind_name(*kind))
     }

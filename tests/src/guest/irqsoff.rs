@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Deserialize;
+use serde_json::Value;
 use smi_common::irqsoff::Kind;
 use smi_user::model::irqsoff::{Event, IrqsoffSnapshot, KindCounts};
 
@@ -28,11 +28,19 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const CPU: u32 = 1;
 
 /// A line of the report.
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
 enum Line {
-    Event(Event),
+    Event(Box<Event>),
     Snapshot(IrqsoffSnapshot),
+}
+
+impl Line {
+    fn parse(text: &str) -> Self {
+        let line: Value = serde_json::from_str(text).expect(text);
+        match line.get("event") {
+            Some(event) => Self::Event(serde_json::from_value(event.clone()).expect(text)),
+            None => Self::Snapshot(serde_json::from_value(line["snapshot"].clone()).expect(text)),
+        }
+    }
 }
 
 /// A `smilat irqsoff` under way. Dropped, it ends.
@@ -65,10 +73,7 @@ impl Watch {
         thread::spawn(move || {
             for line in BufReader::new(output).lines() {
                 let line = line.expect("UTF-8");
-                if sender
-                    .send(serde_json::from_str(&line).expect(&line))
-                    .is_err()
-                {
+                if sender.send(Line::parse(&line)).is_err() {
                     break;
                 }
             }
@@ -109,7 +114,7 @@ impl Watch {
         let mut snapshots = 0;
         while snapshots < 2 {
             match self.lines.recv_timeout(PATIENCE).expect("a line") {
-                Line::Event(event) => events.push(event),
+                Line::Event(event) => events.push(*event),
                 Line::Snapshot(_) => snapshots += 1,
             }
         }
@@ -247,7 +252,7 @@ pub(super) fn each_stretch_with_interrupts_off_is_found_once_with_its_length_and
         let told = watch.end();
         assert!(told.status.success(), "{}", told.words);
         let counts = kind(&told.last, Kind::Disabled).expect("counted");
-        assert!(counts.count >= CONTEXTS.len() as u64 + 1, "{counts:?}");
+        assert!(counts.count > CONTEXTS.len() as u64, "{counts:?}");
     }
 }
 
