@@ -101,15 +101,19 @@ fn cpu() -> Option<&'static mut Cpu> {
     Some(unsafe { &mut *cpu })
 }
 
-/// Applies `change` to the statistics of this CPU such that a concurrent copy can tell that it was under way.
+/// The statistics of this CPU.
 #[inline(always)]
-fn count(change: impl FnOnce(&mut IrqsoffStats)) {
-    let Some(stats) = IRQSOFF_STATS.get_ptr_mut(0) else {
-        return;
-    };
+fn stats() -> Option<&'static mut IrqsoffStats> {
+    let stats = IRQSOFF_STATS.get_ptr_mut(0)?;
     // SAFETY: a value of this CPU, changed by the tick only, which does not interrupt itself.
-    let stats = unsafe { &mut *stats };
+    Some(unsafe { &mut *stats })
+}
+
+/// Has `change` change the statistics of this CPU such that a concurrent copy can tell that it was under way.
+#[inline(always)]
+fn count(change: impl FnOnce()) {
+    let Some(stats) = stats() else { return };
     let marks = (&raw mut stats.started, &raw mut stats.completed);
     // SAFETY: both are places in the map.
-    unsafe { marked(marks, || change(stats)) };
+    unsafe { marked(marks, change) };
 }

@@ -1,6 +1,6 @@
 //! The tick: judges how late it is and what it interrupts.
 
-use core::{ffi::c_void, hint::black_box};
+use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -13,7 +13,7 @@ use smi_common::irqsoff::{
     EXEMPTIONS, FRAMES, Handler, IrqsoffRecord, Kind, PICTURE, TRACE, Watch, What,
 };
 
-use super::{Cpu, IRQSOFF, IRQSOFF_ASKED, IRQSOFF_RECORDS, count, cpu, section};
+use super::{Cpu, IRQSOFF, IRQSOFF_ASKED, IRQSOFF_RECORDS, count, cpu, section, stats};
 use crate::{
     causes::{self, Since},
     record::bucket_position,
@@ -98,7 +98,8 @@ fn run(under: Under, cpu: &mut Cpu) {
         return;
     }
     let late_ns = now_ns.saturating_sub(due_ns);
-    count(|stats| {
+    count(|| {
+        let Some(stats) = stats() else { return };
         stats.ticks += 1;
         stats.missed += late_ns / watch.tick_ns.max(1);
         stats.watched_ns += now_ns - before_ns;
@@ -217,32 +218,60 @@ fn go_on(under: Under, watch: &Watch, cpu: &mut Cpu, since: &Since, now_ns: u64)
 #[inline(always)]
 fn add(found: &Found, counted_ns: u64) {
     let ns = found.least_ns;
-    // The compiler knows the ranges and would drop checks of bounds that the verifier insists on.
-    let kind = black_box(found.kind) as usize;
-    let position = black_box(bucket_position(ns)) as usize;
-    let left = black_box(bucket_position(counted_ns)) as usize;
-    count(|stats| {
-        let Some(totals) = stats.kinds.get_mut(kind) else {
-            return;
-        };
+    count(|| {
         if found.exempt > 0 {
-            totals.exempt += u64::from(counted_ns == 0);
-            totals.exempt_ns += ns - counted_ns;
+            add_exempt(found.kind, ns, counted_ns);
             return;
         }
+        add_length(found.kind, ns, counted_ns);
+        if counted_ns > 0 {
+            add_to_bucket(found.kind, bucket_position(counted_ns), u64::MAX);
+        }
+        add_to_bucket(found.kind, bucket_position(ns), 1);
+    });
+}
+
+/// Adds what of `ns` is not counted yet. A global function, as those below: the verifier of older kernels loses the bounds of
+/// what a larger one keeps on its stack. Returns 0, since it must return a number.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn add_length(kind: u64, ns: u64, counted_ns: u64) -> u64 {
+    if let Some(stats) = stats()
+        && let Some(totals) = stats.kinds.get_mut(kind as usize)
+    {
+        totals.count += u64::from(counted_ns == 0);
         totals.sum_ns += ns - counted_ns;
         if ns > totals.max_ns {
             totals.max_ns = ns;
         }
-        if counted_ns == 0 {
-            totals.count += 1;
-        } else if let Some(count) = totals.histogram.get_mut(left) {
-            *count -= 1;
-        }
-        if let Some(count) = totals.histogram.get_mut(position) {
-            *count += 1;
-        }
-    });
+    }
+    0
+}
+
+/// The same of a stretch that is exempt.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn add_exempt(kind: u64, ns: u64, counted_ns: u64) -> u64 {
+    if let Some(stats) = stats()
+        && let Some(totals) = stats.kinds.get_mut(kind as usize)
+    {
+        totals.exempt += u64::from(counted_ns == 0);
+        totals.exempt_ns += ns - counted_ns;
+    }
+    0
+}
+
+/// Adds `by`, modulo 2^64, to the bucket at `position`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn add_to_bucket(kind: u64, position: u64, by: u64) -> u64 {
+    if let Some(stats) = stats()
+        && let Some(totals) = stats.kinds.get_mut(kind as usize)
+        && let Some(count) = totals.histogram.get_mut(position as usize)
+    {
+        *count = count.wrapping_add(by);
+    }
+    0
 }
 
 /// Takes the kernel's stack under the tick.
@@ -323,7 +352,11 @@ fn send(under: Under, cpu: &mut Cpu, since: &Since, found: &Found, now_ns: u64) 
         take_stack(under, cpu);
     }
     let Some(mut entry) = IRQSOFF_RECORDS.reserve::<IrqsoffRecord>(0) else {
-        count(|stats| stats.records_lost += 1);
+        count(|| {
+            if let Some(stats) = stats() {
+                stats.records_lost += 1;
+            }
+        });
         return;
     };
     let record = entry.as_mut_ptr();
@@ -363,5 +396,9 @@ fn send(under: Under, cpu: &mut Cpu, since: &Since, found: &Found, now_ns: u64) 
         place += 1;
     }
     entry.submit(0);
-    count(|stats| stats.records_sent += 1);
+    count(|| {
+        if let Some(stats) = stats() {
+            stats.records_sent += 1;
+        }
+    });
 }
