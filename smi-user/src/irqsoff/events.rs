@@ -195,3 +195,77 @@ fn words(entry: &TraceEntry, naming: &Naming) -> String {
         Some(What::Nothing) | None => format!("entry of kind {}", entry.what),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::irqsoff::made_up::record;
+
+    fn read(record: &IrqsoffRecord) -> Event {
+        let mut naming = Naming::default();
+        event(
+            record,
+            1_000_000,
+            Epoch::now(),
+            &mut naming,
+            &Exemptions::default(),
+        )
+        .expect("symbols")
+        .expect("an event")
+    }
+
+    #[test]
+    fn a_record_is_read_whole() {
+        let event = read(&record());
+        assert_eq!((event.cpu, event.kind), (1, Kind::Disabled));
+        assert_eq!(
+            (event.ticks, event.arrived),
+            (21, 1),
+            "20 ms and the first of 1 ms"
+        );
+        assert_eq!(event.comm, "worker");
+        // Return addresses are led back into the call; nothing of the kernel's is there.
+        assert_eq!(event.stack, ["0x1000", "0x2000", "0x3000"]);
+        let handler = event.handler.expect("a handler");
+        assert_eq!(
+            (handler.kind.as_str(), handler.of.as_deref(), handler.ran_ns),
+            ("irq", Some("24"), Some(20_000_000))
+        );
+        let trace: Vec<(u64, &str)> = event
+            .trace
+            .iter()
+            .map(|line| (line.before_ns, line.what.as_str()))
+            .collect();
+        assert_eq!(
+            trace,
+            [
+                (30_000_000, "switch from thread 5 to 7"),
+                (20_000_000, "softirq NET_RX begins")
+            ]
+        );
+    }
+
+    #[test]
+    fn why_there_is_no_stack_is_told() {
+        let mut one = record();
+        one.stack_bytes = -14;
+        assert_eq!(
+            read(&one).no_stack.as_deref(),
+            Some("Bad address (os error 14)")
+        );
+        one.user_mode = 1;
+        assert_eq!(
+            read(&one).no_stack.as_deref(),
+            Some("the CPU was in user mode")
+        );
+    }
+
+    #[test]
+    fn a_picture_is_no_event() {
+        let mut one = record();
+        one.kind = wire::PICTURE;
+        let mut naming = Naming::default();
+        let read = event(&one, 1, Epoch::now(), &mut naming, &Exemptions::default());
+        assert_eq!(read.expect("symbols"), None);
+    }
+}

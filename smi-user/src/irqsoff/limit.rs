@@ -125,3 +125,41 @@ fn stack(event: &Event) -> String {
     parts.extend(event.stack.iter().map(|place| function(place)));
     parts.join(";")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::irqsoff::made_up::event;
+
+    #[test]
+    fn each_stack_is_admitted_so_often_until_the_machine_is_started_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("deeper/irqsoff.json");
+        let load = |boot, most| Limit::load(&path, boot, most).expect("kept");
+        let mut elsewhere = event();
+        elsewhere.stack[1] = "ksoftirqd+0x10".to_owned();
+        let mut later = event();
+        later.stack[0] = "__do_softirq+0xff".to_owned();
+        later.cpu = 0;
+        let mut limit = load("one", 1);
+        assert!(limit.admit(&event()).expect("kept"));
+        assert!(!limit.admit(&later).expect("kept"), "the same functions");
+        assert!(limit.admit(&elsewhere).expect("kept"));
+        // Another smilat goes on from there.
+        let mut limit = load("one", 2);
+        assert!(limit.admit(&later).expect("kept"));
+        assert!(!limit.admit(&event()).expect("kept"));
+        let mut limit = load("two", 1);
+        assert!(limit.admit(&event()).expect("kept"));
+        assert!(!load("two", 0).admit(&elsewhere).expect("kept"));
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_begun_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("irqsoff.json");
+        fs::write(&path, "no JSON").expect("written");
+        let mut limit = Limit::load(&path, "one", 1).expect("begun anew");
+        assert!(limit.admit(&event()).expect("kept"));
+    }
+}

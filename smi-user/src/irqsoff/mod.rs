@@ -6,6 +6,8 @@ pub mod events;
 mod exemptions;
 mod facts;
 mod limit;
+#[cfg(test)]
+pub(crate) mod made_up;
 mod naming;
 mod picture;
 mod settings;

@@ -189,3 +189,78 @@ pub fn summary(snapshot: &IrqsoffSnapshot) -> String {
     );
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::irqsoff::made_up::{event, snapshot};
+
+    #[test]
+    fn an_entry_can_be_read_by_an_operator() {
+        let expected = "\
+2026-11-23 01:25:54.093  CPU 1: interrupts off for 542 ms to 551 ms
+  TICKS    55 (1) of 10.0 ms
+  thread   3696 (looper) of process 3693
+  ran      timer looper_callback [looper], for 550 ms
+  steal    85.5 us
+  stack    __do_softirq+0x9e
+           irq_exit_rcu+0x4d
+  before     -551 ms  switch from thread 15 to 3696
+";
+        assert_eq!(entry(&event(), 10_000_000, &TimeZone::UTC), expected);
+        let section = Event {
+            kind: Kind::PreemptOff,
+            handler: None,
+            stack: Vec::new(),
+            no_stack: Some("the CPU was in user mode".to_owned()),
+            exempt: Some("looper".to_owned()),
+            ..event()
+        };
+        let text = entry(&section, 10_000_000, &TimeZone::UTC);
+        for line in [
+            "CPU 1: preemption off for 542 ms so far\n",
+            "  exempt   looper\n",
+            "  stack    none: the CPU was in user mode\n",
+        ] {
+            assert!(text.contains(line), "no {line} in {text}");
+        }
+    }
+
+    #[test]
+    fn the_summary_has_every_cpu_and_what_was_found() {
+        let expected = "\
+Summary of 869 ms at a tick of 10.0 ms
+  cpu     ticks    missed  latest tick
+    0        84         0      90.7 us
+    1        25        54       542 ms
+
+Stretches of 40.0 ms or more
+  cpu  kind                     count       sum   longest  exempt
+    1  interrupts off               1    542 ms    542 ms       0
+
+1 entries written, 0 kept back by --max-log
+";
+        assert_eq!(summary(&snapshot()), expected);
+        let mut quiet = snapshot();
+        quiet.cpus[1].kinds.clear();
+        assert!(summary(&quiet).contains("\nNo stretch of 40.0 ms or more.\n"));
+        quiet.threshold_ns = None;
+        assert!(summary(&quiet).contains("\nNothing was looked for: the threshold is 0.\n"));
+    }
+
+    #[test]
+    fn each_line_is_an_object_of_its_kind() {
+        let read = |bytes: &Bytes| -> serde_json::Value {
+            assert_eq!(bytes.last(), Some(&b'\n'));
+            serde_json::from_slice(bytes).expect("JSON")
+        };
+        let one = read(&line(&Line::Event(&event())));
+        assert_eq!(one["event"]["kind"], "disabled");
+        let back: Event = serde_json::from_value(one["event"].clone()).expect("an event");
+        assert_eq!(back, event());
+        let all = read(&line(&Line::Snapshot(&snapshot())));
+        let back: IrqsoffSnapshot =
+            serde_json::from_value(all["snapshot"].clone()).expect("a snapshot");
+        assert_eq!(back, snapshot());
+    }
+}
