@@ -1,0 +1,122 @@
+//! `smilat irqsoff`: find stretches with interrupts or preemption off, count them, write entries.
+
+mod asked;
+mod log;
+mod self_test;
+
+use std::{path::Path, process::ExitCode, sync::Arc};
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    failures::together,
+    listen::listen,
+    messages,
+    signals::Signals,
+    times::{at, every},
+    watch::FETCH,
+};
+use crate::{
+    cli::IrqsoffArgs,
+    irqsoff::Claim,
+    kernel::changes::FOLDER,
+    output::{Ended, Output, Target},
+    serve::IrqsoffPage,
+};
+use asked::Asked;
+use log::Log;
+use self_test::SelfTest;
+
+/// Runs the command.
+///
+/// # Errors
+/// When it could not run, or not to the end.
+pub fn run(args: &IrqsoffArgs) -> Result<ExitCode> {
+    messages::init(if args.verbose {
+        ::log::LevelFilter::Debug
+    } else if args.quiet {
+        ::log::LevelFilter::Error
+    } else {
+        ::log::LevelFilter::Info
+    });
+    let asked = Asked::check(args)?;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(watch(args, asked))
+}
+
+async fn watch(args: &IrqsoffArgs, asked: Asked) -> Result<ExitCode> {
+    let mut signals = Signals::new()?;
+    let _claim = Claim::take(Path::new(FOLDER), &asked.settings.cpus)?;
+    let target = Target::reach(args.output.as_deref())?;
+    let server = args
+        .listen
+        .map(|address| listen(address, args.interval, args.quiet))
+        .transpose()?;
+    let started = Timestamp::now();
+    let self_test = asked.self_test;
+    let mut log = Log::new(args, asked)?;
+    log.tell_plan(args);
+    // Only now: a run that could not start must not have emptied a file.
+    let mut output = Output::begin(target)?;
+
+    let began = Instant::now();
+    let end = args.duration.map(|duration| began + duration);
+    let mut intervals = every(args.interval);
+    let mut fetches = every(FETCH);
+    let mut test = None;
+    if let Some(asked) = self_test {
+        // Until then the ticks are not known to come.
+        sleep_until(began + 10 * log.watching.settings().tick).await;
+        test = Some(SelfTest::make(asked, &mut log.watching)?);
+    }
+    let failure = loop {
+        tokio::select! {
+            biased;
+            () = signals.next() => break None,
+            () = output.ended() => break None,
+            () = at(end) => break None,
+            _ = intervals.tick() => {
+                match log.snapshot(false) {
+                    Ok(snapshot) => {
+                        let text = log.interval(&snapshot);
+                        // First: who reads the line may ask for the page of it.
+                        if let Some(server) = &server {
+                            server.publish(Arc::new(IrqsoffPage { started, snapshot }));
+                        }
+                        log.send(&output, text);
+                    }
+                    Err(error) => break Some(error),
+                }
+            }
+            _ = fetches.tick() => {
+                if let Err(error) = log.fetch(&output) {
+                    break Some(error);
+                }
+                if test.as_ref().is_some_and(|test| log.noticed.is_some() || test.is_overdue()) {
+                    break None;
+                }
+            }
+        }
+    };
+    log.watching.stop();
+    let last = log.fetch(&output);
+    let snapshot = log.snapshot(true);
+    let report = snapshot
+        .as_ref()
+        .map_or_else(|_| Bytes::new(), |snapshot| log.end(snapshot));
+    let ended = tokio::select! {
+        ended = output.finish(report) => ended,
+        () = signals.next() => Ok(Ended::ReaderGone),
+    };
+    let status = test.map_or(ExitCode::SUCCESS, |test| {
+        test.judge(log.noticed.as_ref(), log.watching.settings().tick)
+    });
+    let failures = [failure, last.err(), snapshot.err(), ended.err()];
+    together(failures).map_or(Ok(status), Err)
+}
