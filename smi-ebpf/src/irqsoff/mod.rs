@@ -21,6 +21,7 @@ pub use trace::*;
 
 use crate::memory::marked;
 use section::Section;
+use tick::Found;
 
 /// Room for some 150 events, held until user space fetches them. A power of two.
 const RECORDS_BYTES: u32 = 256 * 1024;
@@ -83,6 +84,8 @@ struct Cpu {
     base: u64,
     /// The section under way that cannot be preempted.
     section: Section,
+    /// What the tick under way found last.
+    found: Found,
     /// Which asking was answered last.
     answered: u64,
     /// The stack under the tick, and how many bytes of it are filled.

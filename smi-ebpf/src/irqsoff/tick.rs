@@ -23,14 +23,19 @@ use crate::{
 /// Privilege level in the code segment's selector; 3 in user mode.
 const PRIVILEGE: u64 = 3;
 
-/// What a tick found.
+/// What a tick found. In the map, not on a program's stack: the functions that count and send it are global ones, each
+/// checked once by the verifier instead of again on every path that leads there.
+#[repr(C)]
 #[derive(Clone, Copy, Default)]
-struct Found {
+pub(super) struct Found {
     kind: u64,
     least_ns: u64,
     most_ns: u64,
     ticks: u64,
     exempt: u64,
+    smis: u64,
+    nmi_ns: u64,
+    steal_ns: u64,
     handler: Handler,
     callback: Handler,
 }
@@ -115,10 +120,10 @@ fn run(under: Under, cpu: &mut Cpu) {
         take_stack(under, cpu);
     }
     if late {
-        let mut found = judge(cpu, &since, due_ns, now_ns);
-        found.exempt = is_exempt(&found.handler, &found.callback);
-        add(&found, 0);
-        send(under, cpu, &since, &found, now_ns);
+        judge(cpu, &since, due_ns, now_ns);
+        cpu.found.exempt = is_exempt();
+        add(0);
+        send(under.user_mode, under.address, now_ns);
     }
     if cpu.section.is_one() {
         go_on(under, watch, cpu, &since, now_ns);
@@ -127,13 +132,14 @@ fn run(under: Under, cpu: &mut Cpu) {
         && *asked != cpu.answered
     {
         cpu.answered = *asked;
-        let found = Found {
+        cpu.found = Found {
             kind: PICTURE,
             handler: cpu.softirq,
             callback: cpu.timer,
             ..Found::default()
         };
-        send(under, cpu, &since, &found, now_ns);
+        take_stack(under, cpu);
+        send(under.user_mode, under.address, now_ns);
     }
     cpu.longest = Handler::default();
     cpu.open_ns = now_ns;
@@ -141,7 +147,7 @@ fn run(under: Under, cpu: &mut Cpu) {
 
 /// What made the tick late that was due at `due_ns`.
 #[inline(always)]
-fn judge(cpu: &Cpu, since: &Since, due_ns: u64, now_ns: u64) -> Found {
+fn judge(cpu: &mut Cpu, since: &Since, due_ns: u64, now_ns: u64) {
     let late_ns = now_ns - due_ns;
     let longest = cpu.longest;
     // What ran is what held the interrupts only if it ran for most of the time.
@@ -152,25 +158,17 @@ fn judge(cpu: &Cpu, since: &Since, due_ns: u64, now_ns: u64) -> Found {
     } else {
         cpu.timer
     };
-    let mut found = Found {
-        kind: Kind::Disabled as u64,
-        least_ns: late_ns,
-        most_ns: now_ns.saturating_sub(cpu.open_ns.min(due_ns)),
-        ticks: 1,
-        exempt: 0,
-        handler,
-        callback,
-    };
+    let mut kind = Kind::Disabled;
     let in_idle = cpu.idle_began_ns > cpu.idle_ended_ns;
     let was_idle = cpu.idle_began_ns > 0
         && cpu.idle_began_ns <= due_ns
         && (in_idle || cpu.idle_ended_ns >= due_ns);
     if since.smis > 0 {
-        found.kind = Kind::Smi as u64;
+        kind = Kind::Smi;
     } else if since.nmi_ns * 2 >= late_ns {
-        found.kind = Kind::Nmi as u64;
+        kind = Kind::Nmi;
     } else if since.steal_ns * 2 >= late_ns {
-        found.kind = Kind::Steal as u64;
+        kind = Kind::Steal;
     } else if was_idle && !held {
         // What came after it was awake is software's.
         let awake_ns = if in_idle {
@@ -179,56 +177,76 @@ fn judge(cpu: &Cpu, since: &Since, due_ns: u64, now_ns: u64) -> Found {
             now_ns.saturating_sub(cpu.idle_ended_ns)
         };
         if awake_ns * 2 < late_ns {
-            found.kind = Kind::Idle as u64;
+            kind = Kind::Idle;
         }
     }
-    found
+    cpu.found = Found {
+        kind: kind as u64,
+        least_ns: late_ns,
+        most_ns: now_ns.saturating_sub(cpu.open_ns.min(due_ns)),
+        ticks: 1,
+        exempt: 0,
+        smis: since.smis,
+        nmi_ns: since.nmi_ns,
+        steal_ns: since.steal_ns,
+        handler,
+        callback,
+    };
 }
 
 /// Counts the section under way on from the threshold on, and tells it once.
 #[inline(always)]
 fn go_on(under: Under, watch: &Watch, cpu: &mut Cpu, since: &Since, now_ns: u64) {
-    let none = Handler::default();
-    if watch.exemptions > 0 {
-        cpu.section.exempt |= is_exempt(&none, &none);
-    }
     let (least_ns, most_ns) = cpu.section.lasted_ns(now_ns);
+    cpu.found = Found {
+        kind: cpu.section.kind() as u64,
+        least_ns,
+        most_ns,
+        ticks: cpu.section.ticks,
+        exempt: 0,
+        smis: since.smis,
+        nmi_ns: since.nmi_ns,
+        steal_ns: since.steal_ns,
+        handler: cpu.softirq,
+        callback: cpu.timer,
+    };
+    cpu.section.exempt |= is_exempt();
+    cpu.found.exempt = cpu.section.exempt;
     if least_ns < watch.threshold_ns {
         return;
     }
     let counted_ns = cpu.section.counted_ns;
     cpu.section.counted_ns = least_ns;
-    let found = Found {
-        kind: cpu.section.kind() as u64,
-        least_ns,
-        most_ns,
-        ticks: cpu.section.ticks,
-        exempt: cpu.section.exempt,
-        handler: cpu.softirq,
-        callback: cpu.timer,
-    };
-    add(&found, counted_ns);
+    add(counted_ns);
     if counted_ns == 0 {
         take_stack(under, cpu);
-        send(under, cpu, since, &found, now_ns);
+        send(under.user_mode, under.address, now_ns);
     }
 }
 
 /// Counts what was found; `counted_ns` of it are counted already.
-#[inline(always)]
-fn add(found: &Found, counted_ns: u64) {
-    let ns = found.least_ns;
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn add(counted_ns: u64) -> u64 {
+    let Some(cpu) = cpu() else { return 0 };
+    let Found {
+        kind,
+        least_ns: ns,
+        exempt,
+        ..
+    } = cpu.found;
     count(|| {
-        if found.exempt > 0 {
-            add_exempt(found.kind, ns, counted_ns);
+        if exempt > 0 {
+            add_exempt(kind, ns, counted_ns);
             return;
         }
-        add_length(found.kind, ns, counted_ns);
+        add_length(kind, ns, counted_ns);
         if counted_ns > 0 {
-            add_to_bucket(found.kind, bucket_position(counted_ns), u64::MAX);
+            add_to_bucket(kind, bucket_position(counted_ns), u64::MAX);
         }
-        add_to_bucket(found.kind, bucket_position(ns), 1);
+        add_to_bucket(kind, bucket_position(ns), 1);
     });
+    0
 }
 
 /// Adds what of `ns` is not counted yet. A global function, as those below: the verifier of older kernels loses the bounds of
@@ -288,14 +306,18 @@ fn take_stack(under: Under, cpu: &mut Cpu) {
     };
 }
 
-/// 1 when the stack last taken leads through an exempt function, or one of the handlers is one.
+/// 1 when the stack last taken leads through an exempt function, or one of the handlers found is one.
 #[inline(always)]
-fn is_exempt(handler: &Handler, callback: &Handler) -> u64 {
-    if let Some(watch) = IRQSOFF.get(0)
-        && watch.exemptions == 0
-    {
+fn is_exempt() -> u64 {
+    let (Some(watch), Some(cpu)) = (IRQSOFF.get(0), cpu()) else {
+        return 0;
+    };
+    if watch.exemptions == 0 {
         return 0;
     }
+    let Found {
+        handler, callback, ..
+    } = cpu.found;
     stack_is_exempt() | address_is_exempt(handler.function) | address_is_exempt(callback.function)
 }
 
@@ -345,21 +367,21 @@ extern "C" fn address_is_exempt(address: u64) -> u64 {
     0
 }
 
-/// Sends what was found to user space, with the stack last taken.
-#[inline(always)]
-fn send(under: Under, cpu: &mut Cpu, since: &Since, found: &Found, now_ns: u64) {
-    if found.kind == PICTURE {
-        take_stack(under, cpu);
-    }
+/// Sends what was found to user space, with the stack last taken. A global function; returns 0.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn send(user_mode: u64, address: u64, now_ns: u64) -> u64 {
+    let Some(cpu) = cpu() else { return 0 };
     let Some(mut entry) = IRQSOFF_RECORDS.reserve::<IrqsoffRecord>(0) else {
         count(|| {
             if let Some(stats) = stats() {
                 stats.records_lost += 1;
             }
         });
-        return;
+        return 0;
     };
     let record = entry.as_mut_ptr();
+    let found = &cpu.found;
     let ids = bpf_get_current_pid_tgid();
     // SAFETY: the record has room for each field; the helpers have no preconditions.
     unsafe {
@@ -373,11 +395,11 @@ fn send(under: Under, cpu: &mut Cpu, since: &Since, found: &Found, now_ns: u64) 
         (*record).process = ids >> 32;
         (*record).thread = ids & u64::from(u32::MAX);
         (*record).comm = bpf_get_current_comm().unwrap_or_default();
-        (*record).user_mode = under.user_mode;
-        (*record).address = under.address;
-        (*record).smis = since.smis;
-        (*record).nmi_ns = since.nmi_ns;
-        (*record).steal_ns = since.steal_ns;
+        (*record).user_mode = user_mode;
+        (*record).address = address;
+        (*record).smis = found.smis;
+        (*record).nmi_ns = found.nmi_ns;
+        (*record).steal_ns = found.steal_ns;
         (*record).handler = found.handler;
         (*record).callback = found.callback;
         (*record).stack_bytes = cpu.stack_bytes;
@@ -401,4 +423,5 @@ fn send(under: Under, cpu: &mut Cpu, since: &Since, found: &Found, now_ns: u64) 
             stats.records_sent += 1;
         }
     });
+    0
 }

@@ -342,7 +342,7 @@ fn plan(detector: &dyn Detector, why: &str, settings: &Settings) -> String {
 }
 
 /// Adds to a refusal of the kernel's what may be behind it and what would help.
-fn explain(error: anyhow::Error) -> anyhow::Error {
+pub(super) fn explain(error: anyhow::Error) -> anyhow::Error {
     let errno = error
         .downcast_ref::<BpfError>()
         .and_then(BpfError::errno)

@@ -1,7 +1,7 @@
 //! `smilat irqsoff`: find stretches with interrupts or preemption off, count them, write entries.
 
 mod asked;
-mod log;
+mod journal;
 mod self_test;
 
 use std::{path::Path, process::ExitCode, sync::Arc};
@@ -27,7 +27,7 @@ use crate::{
     serve::IrqsoffPage,
 };
 use asked::Asked;
-use log::Log;
+use journal::Journal;
 use self_test::SelfTest;
 
 /// Runs the command.
@@ -36,11 +36,11 @@ use self_test::SelfTest;
 /// When it could not run, or not to the end.
 pub fn run(args: &IrqsoffArgs) -> Result<ExitCode> {
     messages::init(if args.verbose {
-        ::log::LevelFilter::Debug
+        log::LevelFilter::Debug
     } else if args.quiet {
-        ::log::LevelFilter::Error
+        log::LevelFilter::Error
     } else {
-        ::log::LevelFilter::Info
+        log::LevelFilter::Info
     });
     let asked = Asked::check(args)?;
     tokio::runtime::Builder::new_current_thread()
@@ -60,8 +60,8 @@ async fn watch(args: &IrqsoffArgs, asked: Asked) -> Result<ExitCode> {
         .transpose()?;
     let started = Timestamp::now();
     let self_test = asked.self_test;
-    let mut log = Log::new(args, asked)?;
-    log.tell_plan(args);
+    let mut journal = Journal::new(args, asked)?;
+    journal.tell_plan(args);
     // Only now: a run that could not start must not have emptied a file.
     let mut output = Output::begin(target)?;
 
@@ -72,8 +72,8 @@ async fn watch(args: &IrqsoffArgs, asked: Asked) -> Result<ExitCode> {
     let mut test = None;
     if let Some(asked) = self_test {
         // Until then the ticks are not known to come.
-        sleep_until(began + 10 * log.watching.settings().tick).await;
-        test = Some(SelfTest::make(asked, &mut log.watching)?);
+        sleep_until(began + 10 * journal.watching.settings().tick).await;
+        test = Some(SelfTest::make(asked, &mut journal.watching)?);
     }
     let failure = loop {
         tokio::select! {
@@ -82,40 +82,40 @@ async fn watch(args: &IrqsoffArgs, asked: Asked) -> Result<ExitCode> {
             () = output.ended() => break None,
             () = at(end) => break None,
             _ = intervals.tick() => {
-                match log.snapshot(false) {
+                match journal.snapshot(false) {
                     Ok(snapshot) => {
-                        let text = log.interval(&snapshot);
+                        let text = journal.interval(&snapshot);
                         // First: who reads the line may ask for the page of it.
                         if let Some(server) = &server {
                             server.publish(Arc::new(IrqsoffPage { started, snapshot }));
                         }
-                        log.send(&output, text);
+                        journal.send(&output, text);
                     }
                     Err(error) => break Some(error),
                 }
             }
             _ = fetches.tick() => {
-                if let Err(error) = log.fetch(&output) {
+                if let Err(error) = journal.fetch(&output) {
                     break Some(error);
                 }
-                if test.as_ref().is_some_and(|test| log.noticed.is_some() || test.is_overdue()) {
+                if test.as_ref().is_some_and(|test| journal.noticed.is_some() || test.is_overdue()) {
                     break None;
                 }
             }
         }
     };
-    log.watching.stop();
-    let last = log.fetch(&output);
-    let snapshot = log.snapshot(true);
+    journal.watching.stop();
+    let last = journal.fetch(&output);
+    let snapshot = journal.snapshot(true);
     let report = snapshot
         .as_ref()
-        .map_or_else(|_| Bytes::new(), |snapshot| log.end(snapshot));
+        .map_or_else(|_| Bytes::new(), |snapshot| journal.end(snapshot));
     let ended = tokio::select! {
         ended = output.finish(report) => ended,
         () = signals.next() => Ok(Ended::ReaderGone),
     };
     let status = test.map_or(ExitCode::SUCCESS, |test| {
-        test.judge(log.noticed.as_ref(), log.watching.settings().tick)
+        test.judge(journal.noticed.as_ref(), journal.watching.settings().tick)
     });
     let failures = [failure, last.err(), snapshot.err(), ended.err()];
     together(failures).map_or(Ok(status), Err)

@@ -43,7 +43,7 @@ impl SelfTest {
     pub(super) fn judge(&self, noticed: Option<&Event>, tick: Duration) -> ExitCode {
         let made = Duration::from_nanos(self.made_ns);
         let Some(event) = noticed else {
-            ::log::error!(
+            log::error!(
                 "self-test failed: interrupts were off on CPU {} for {}, and that was not noticed",
                 self.cpu,
                 show(made)
@@ -53,7 +53,7 @@ impl SelfTest {
         let right =
             event.cpu == self.cpu && Duration::from_nanos(event.least_ns).abs_diff(made) <= tick;
         if right {
-            ::log::info!(
+            log::info!(
                 "self-test passed: interrupts were off on CPU {} for {}, and that was noticed as at least {}",
                 self.cpu,
                 show(made),
@@ -61,7 +61,7 @@ impl SelfTest {
             );
             return ExitCode::SUCCESS;
         }
-        ::log::error!(
+        log::error!(
             "self-test failed: interrupts were off on CPU {} for {}, and what was noticed is at least {} on CPU {}",
             self.cpu,
             show(made),

@@ -8,7 +8,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use smi_common::irqsoff::{IrqsoffRecord, Kind};
 use tokio::time::Instant;
 
-use super::asked::Asked;
+use super::{super::watch::explain, asked::Asked};
 use crate::{
     cli::{Disposition, Format, IrqsoffArgs},
     irqsoff::{Exemptions, Limit, Naming, Picture, Watching, counts, events},
@@ -24,7 +24,7 @@ use crate::{
 const PICTURE: Duration = Duration::from_secs(1);
 
 /// See the module.
-pub(super) struct Log {
+pub(super) struct Journal {
     pub(super) watching: Watching,
     exemptions: Exemptions,
     limit: Limit,
@@ -54,13 +54,14 @@ struct Dump {
     until: Instant,
 }
 
-impl Log {
+impl Journal {
     /// Begins to watch.
     ///
     /// # Errors
     /// When the kernel refuses something.
     pub(super) fn new(args: &IrqsoffArgs, asked: Asked) -> Result<Self> {
-        let watching = Watching::start(asked.settings, &asked.exemptions, args.counter)?;
+        let watching =
+            Watching::start(asked.settings, &asked.exemptions, args.counter).map_err(explain)?;
         Ok(Self {
             watching,
             exemptions: asked.exemptions,
@@ -96,7 +97,7 @@ impl Log {
             },
         );
         if !args.quiet {
-            ::log::info!(
+            log::info!(
                 "smilat {}: interrupts and preemption off on CPU {}, a tick every {}, {threshold}",
                 env!("CARGO_PKG_VERSION"),
                 settings.cpus,
@@ -104,11 +105,11 @@ impl Log {
             );
             for one in self.exemptions.iter() {
                 let reason = one.reason.as_deref().unwrap_or("by the command line");
-                ::log::info!("exempt: {} ({reason})", one.function);
+                log::info!("exempt: {} ({reason})", one.function);
             }
         }
         for warning in self.watching.warnings() {
-            ::log::warn!("{warning}");
+            log::warn!("{warning}");
         }
     }
 
@@ -133,7 +134,7 @@ impl Log {
         }
         self.finish_dump()?;
         for warning in self.watching.warnings() {
-            ::log::warn!("{warning}");
+            log::warn!("{warning}");
         }
         Ok(())
     }
@@ -164,7 +165,7 @@ impl Log {
         match self.disposition {
             Disposition::Ignore | Disposition::Log => {}
             Disposition::Dump if self.dump.is_some() => {
-                ::log::warn!("no state file for this one: another is being made");
+                log::warn!("no state file for this one: another is being made");
             }
             Disposition::Dump => {
                 self.watching.ask()?;
@@ -176,7 +177,7 @@ impl Log {
                 });
             }
             Disposition::Panic => {
-                ::log::error!("{text}");
+                log::error!("{text}");
                 panic::panic().context("cannot panic the machine")?;
             }
         }
@@ -195,7 +196,7 @@ impl Log {
                 &cpus,
                 &mut self.naming,
             )?;
-            ::log::warn!("the state of the machine is in {}", path.display());
+            log::warn!("the state of the machine is in {}", path.display());
         }
         Ok(())
     }
@@ -215,7 +216,7 @@ impl Log {
             .collect();
         let lost = cpus.iter().any(|cpu| cpu.records_lost > 0);
         if lost && !std::mem::replace(&mut self.lost_told, true) {
-            ::log::warn!("some stretches are counted only: too many came at once to pass on each");
+            log::warn!("some stretches are counted only: too many came at once to pass on each");
         }
         Ok(IrqsoffSnapshot {
             schema_version: IRQSOFF_SCHEMA_VERSION,
@@ -250,7 +251,7 @@ impl Log {
     /// Hands over a report.
     pub(super) fn send(&mut self, output: &Output, report: Bytes) {
         if output.send(report) == Sent::Full && !std::mem::replace(&mut self.left_out, true) {
-            ::log::warn!("the reader of the reports does not keep up: some entries are left out");
+            log::warn!("the reader of the reports does not keep up: some entries are left out");
         }
     }
 }
