@@ -9,6 +9,8 @@ mod self_test;
 mod tick;
 mod trace;
 
+use core::cell::Cell;
+
 use aya_ebpf::{
     macros::map,
     maps::{Array, PerCpuArray, RingBuf},
@@ -46,77 +48,85 @@ static IRQSOFF_ASKED: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 static IRQSOFF_CPU: PerCpuArray<Cpu> = PerCpuArray::with_max_entries(1, 0);
 
-/// What the programs on a CPU keep from one another's runs.
+/// What the programs on a CPU keep from one another's runs. Cells, since several of them, and functions that the verifier
+/// checks by themselves, have hold of it at the same time.
 #[repr(C)]
 struct Cpu {
     /// When the tick before came; 0 before the first.
-    last_tick_ns: u64,
+    last_tick_ns: Cell<u64>,
     /// The newest moment at which interrupts are known to have been on.
-    open_ns: u64,
+    open_ns: Cell<u64>,
     /// When the high-resolution timer was due whose callback runs.
-    due_ns: u64,
+    due_ns: Cell<u64>,
     /// The callback of our timer, which is the kernel's; left out of the trace.
-    own_callback: u64,
+    own_callback: Cell<u64>,
     /// Where our timer is, and the one whose callback ran last.
-    own_timer: u64,
-    hrtimer_at: u64,
+    own_timer: Cell<u64>,
+    hrtimer_at: Cell<u64>,
     /// 1 when the program ran at the tick under way.
-    ticked: u64,
+    ticked: Cell<u64>,
     /// What runs; `what` is 0 where nothing of the kind does.
-    hrtimer: Handler,
-    timer: Handler,
-    softirq: Handler,
-    irq: Handler,
-    call: Handler,
+    hrtimer: Cell<Handler>,
+    timer: Cell<Handler>,
+    softirq: Cell<Handler>,
+    irq: Cell<Handler>,
+    call: Cell<Handler>,
     /// What has run for longest since the tick before, of all that is over.
-    longest: Handler,
+    longest: Cell<Handler>,
     /// Switches from one thread to another.
-    switches: u64,
+    switches: Cell<u64>,
     /// Runs of softirqs' handlers.
-    softirqs: u64,
+    softirqs: Cell<u64>,
     /// When the CPU went idle last.
-    idle_began_ns: u64,
+    idle_began_ns: Cell<u64>,
     /// When it ended being so.
-    idle_ended_ns: u64,
+    idle_ended_ns: Cell<u64>,
     /// Address of this CPU's `rq`; 0 while it is not known.
-    rq: u64,
+    rq: Cell<u64>,
     /// The counts of preemption and softirqs that a tick meets in user mode, where both are on.
-    base: u64,
+    base: Cell<u64>,
     /// The section under way that cannot be preempted.
-    section: Section,
+    section: Cell<Section>,
     /// What the tick under way found last.
-    found: Found,
+    found: Cell<Found>,
     /// Which asking was answered last.
-    answered: u64,
+    answered: Cell<u64>,
     /// The stack under the tick, and how many bytes of it are filled.
-    stack_bytes: i64,
-    stack: [u64; FRAMES],
+    stack_bytes: Cell<i64>,
+    stack: Cell<[u64; FRAMES]>,
     /// How many entries were put into the trace.
-    trace_next: u64,
-    trace: [TraceEntry; TRACE],
+    trace_next: Cell<u64>,
+    trace: Cell<[TraceEntry; TRACE]>,
 }
+
+// SAFETY: a CPU's value is touched by programs on that CPU only.
+unsafe impl Sync for Cpu {}
 
 /// What is known of this CPU.
 #[inline(always)]
-fn cpu() -> Option<&'static mut Cpu> {
-    let cpu = IRQSOFF_CPU.get_ptr_mut(0)?;
-    // SAFETY: a value of this CPU, touched by programs on it only. One that interrupts another finds each field whole.
-    Some(unsafe { &mut *cpu })
+fn cpu() -> Option<&'static Cpu> {
+    let cpu = IRQSOFF_CPU.get_ptr(0)?;
+    // SAFETY: a value of this CPU, touched by programs on it only, all through cells. One that interrupts another finds each
+    // field whole.
+    Some(unsafe { &*cpu })
 }
 
 /// The statistics of this CPU.
 #[inline(always)]
 fn stats() -> Option<&'static mut IrqsoffStats> {
     let stats = IRQSOFF_STATS.get_ptr_mut(0)?;
-    // SAFETY: a value of this CPU, changed by the tick only, which does not interrupt itself.
+    // SAFETY: a value of this CPU, changed by the tick only, which does not interrupt itself and has hold of it once at a time.
     Some(unsafe { &mut *stats })
 }
 
 /// Has `change` change the statistics of this CPU such that a concurrent copy can tell that it was under way.
 #[inline(always)]
 fn count(change: impl FnOnce()) {
-    let Some(stats) = stats() else { return };
-    let marks = (&raw mut stats.started, &raw mut stats.completed);
-    // SAFETY: both are places in the map.
+    let Some(stats) = IRQSOFF_STATS.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: places in the map, of which no reference is made here.
+    let marks = unsafe { (&raw mut (*stats).started, &raw mut (*stats).completed) };
+    // SAFETY: as above.
     unsafe { marked(marks, change) };
 }

@@ -70,25 +70,26 @@ impl Section {
 
 /// Takes the tick that came `now_ns`, after one at `before_ns`.
 #[inline(always)]
-pub(super) fn follow(watch: &Watch, cpu: &mut Cpu, user_mode: bool, now_ns: u64, before_ns: u64) {
+pub(super) fn follow(watch: &Watch, cpu: &Cpu, user_mode: bool, now_ns: u64, before_ns: u64) {
     // SAFETY: the helper has no preconditions.
     let task = unsafe { bpf_get_current_task() };
     let why = why(watch, cpu, task, user_mode);
-    let section = &mut cpu.section;
+    let mut section = cpu.section.get();
+    let (switches, softirqs) = (cpu.switches.get(), cpu.softirqs.get());
     let mut common = why & section.why;
-    if section.task != task || section.switches != cpu.switches {
+    if section.task != task || section.switches != switches {
         common = 0;
     }
-    if section.softirqs != cpu.softirqs {
+    if section.softirqs != softirqs {
         // They were on meanwhile, or another run of a handler began.
         common &= BY_PREEMPT;
     }
     if common == 0 {
-        *section = Section {
+        section = Section {
             why,
             task,
-            switches: cpu.switches,
-            softirqs: cpu.softirqs,
+            switches,
+            softirqs,
             first_ns: now_ns,
             before_ns,
             ticks: 1,
@@ -99,26 +100,27 @@ pub(super) fn follow(watch: &Watch, cpu: &mut Cpu, user_mode: bool, now_ns: u64,
         section.why = common;
         section.ticks += 1;
     }
+    cpu.section.set(section);
 }
 
 /// Why what the tick interrupted cannot be preempted; 0 where it can, or where that cannot be told.
 #[inline(always)]
-fn why(watch: &Watch, cpu: &mut Cpu, task: u64, user_mode: bool) -> u64 {
+fn why(watch: &Watch, cpu: &Cpu, task: u64, user_mode: bool) -> u64 {
     if watch.counts == 0 {
         return 0;
     }
-    if cpu.rq == 0 {
-        cpu.rq = rq(&watch.rq).unwrap_or(0);
+    if cpu.rq.get() == 0 {
+        cpu.rq.set(rq(&watch.rq).unwrap_or(0));
     }
-    if cpu.rq == 0 {
+    if cpu.rq.get() == 0 {
         return 0;
     }
-    let Some(count) = read::<u32>(cpu.rq, watch.rq_preempt_count) else {
+    let Some(count) = read::<u32>(cpu.rq.get(), watch.rq_preempt_count) else {
         return 0;
     };
     let count = u64::from(count) & (PREEMPT | SOFTIRQ);
     if user_mode {
-        cpu.base = count;
+        cpu.base.set(count);
         return 0;
     }
     let is_idle = read::<u32>(task, watch.task_pid) == Some(0);
@@ -128,12 +130,12 @@ fn why(watch: &Watch, cpu: &mut Cpu, task: u64, user_mode: bool) -> u64 {
     }
     let mut why = 0;
     // The idle thread runs with preemption off.
-    if !is_idle && count & PREEMPT > cpu.base & PREEMPT {
+    if !is_idle && count & PREEMPT > cpu.base.get() & PREEMPT {
         why |= BY_PREEMPT;
     }
     if softirq & SERVING > 0 {
         why |= BY_SOFTIRQ;
-    } else if softirq > cpu.base & SOFTIRQ {
+    } else if softirq > cpu.base.get() & SOFTIRQ {
         why |= BY_BOTTOM_HALVES;
     }
     why

@@ -62,8 +62,8 @@ pub fn tick(ctx: &PerfEventContext) {
         address,
     };
     if let Some(cpu) = cpu() {
-        cpu.own_timer = cpu.hrtimer_at;
-        cpu.ticked = 1;
+        cpu.own_timer.set(cpu.hrtimer_at.get());
+        cpu.ticked.set(1);
         run(under, cpu);
     }
 }
@@ -71,8 +71,9 @@ pub fn tick(ctx: &PerfEventContext) {
 /// Runs where the callback of a high-resolution timer returns: perf runs no program where it does not know the registers, as
 /// some kernels have it with idle CPUs, and there the tick is taken without them.
 #[inline(always)]
-pub(super) fn tick_without_registers(ctx: &RawTracePointContext, cpu: &mut Cpu) {
-    if cpu.own_timer > 0 && cpu.own_timer == cpu.hrtimer_at && cpu.ticked == 0 {
+pub(super) fn tick_without_registers(ctx: &RawTracePointContext, cpu: &Cpu) {
+    let own = cpu.own_timer.get();
+    if own > 0 && own == cpu.hrtimer_at.get() && cpu.ticked.get() == 0 {
         let under = Under {
             ctx: ctx.as_ptr(),
             user_mode: 0,
@@ -80,26 +81,26 @@ pub(super) fn tick_without_registers(ctx: &RawTracePointContext, cpu: &mut Cpu) 
         };
         run(under, cpu);
     }
-    cpu.ticked = 0;
+    cpu.ticked.set(0);
 }
 
 #[inline(always)]
-fn run(under: Under, cpu: &mut Cpu) {
+fn run(under: Under, cpu: &Cpu) {
     let now_ns = Kernel::now();
     let Some(watch) = IRQSOFF.get(0) else { return };
     let since = causes::since().unwrap_or_default();
-    let due_ns = if cpu.hrtimer.what == 0 {
+    let timer = cpu.hrtimer.get();
+    let due_ns = if timer.what == 0 {
         now_ns
     } else {
-        cpu.due_ns
+        cpu.due_ns.get()
     };
-    cpu.own_callback = cpu.hrtimer.function;
-    let before_ns = cpu.last_tick_ns;
-    cpu.last_tick_ns = now_ns;
+    cpu.own_callback.set(timer.function);
+    let before_ns = cpu.last_tick_ns.replace(now_ns);
     if before_ns == 0 {
         // What was before is not known.
-        cpu.open_ns = now_ns;
-        cpu.longest = Handler::default();
+        cpu.open_ns.set(now_ns);
+        cpu.longest.take();
         return;
     }
     let late_ns = now_ns.saturating_sub(due_ns);
@@ -115,54 +116,58 @@ fn run(under: Under, cpu: &mut Cpu) {
 
     let late = late_ns >= watch.threshold_ns;
     section::follow(watch, cpu, under.user_mode == 1, now_ns, before_ns);
-    let look = late || cpu.section.is_one() && watch.exemptions > 0;
+    let look = late || cpu.section.get().is_one() && watch.exemptions > 0;
     if look {
         take_stack(under, cpu);
     }
     if late {
         judge(cpu, &since, due_ns, now_ns);
-        cpu.found.exempt = is_exempt();
+        let exempt = is_exempt();
+        cpu.found.set(Found {
+            exempt,
+            ..cpu.found.get()
+        });
         add(0);
         send(under.user_mode, under.address, now_ns);
     }
-    if cpu.section.is_one() {
+    if cpu.section.get().is_one() {
         go_on(under, watch, cpu, &since, now_ns);
     }
     if let Some(asked) = IRQSOFF_ASKED.get(0)
-        && *asked != cpu.answered
+        && *asked != cpu.answered.get()
     {
-        cpu.answered = *asked;
-        cpu.found = Found {
+        cpu.answered.set(*asked);
+        cpu.found.set(Found {
             kind: PICTURE,
-            handler: cpu.softirq,
-            callback: cpu.timer,
+            handler: cpu.softirq.get(),
+            callback: cpu.timer.get(),
             ..Found::default()
-        };
+        });
         take_stack(under, cpu);
         send(under.user_mode, under.address, now_ns);
     }
-    cpu.longest = Handler::default();
-    cpu.open_ns = now_ns;
+    cpu.longest.take();
+    cpu.open_ns.set(now_ns);
 }
 
 /// What made the tick late that was due at `due_ns`.
 #[inline(always)]
-fn judge(cpu: &mut Cpu, since: &Since, due_ns: u64, now_ns: u64) {
+fn judge(cpu: &Cpu, since: &Since, due_ns: u64, now_ns: u64) {
     let late_ns = now_ns - due_ns;
-    let longest = cpu.longest;
+    let longest = cpu.longest.get();
     // What ran is what held the interrupts only if it ran for most of the time.
     let held = longest.ended_ns > due_ns && longest.length_ns() * 2 >= late_ns;
-    let handler = if held { longest } else { cpu.softirq };
+    let handler = if held { longest } else { cpu.softirq.get() };
     let callback = if held && longest.what != What::SoftirqEntry as u64 {
         Handler::default()
     } else {
-        cpu.timer
+        cpu.timer.get()
     };
     let mut kind = Kind::Disabled;
-    let in_idle = cpu.idle_began_ns > cpu.idle_ended_ns;
-    let was_idle = cpu.idle_began_ns > 0
-        && cpu.idle_began_ns <= due_ns
-        && (in_idle || cpu.idle_ended_ns >= due_ns);
+    let (idle_began_ns, idle_ended_ns) = (cpu.idle_began_ns.get(), cpu.idle_ended_ns.get());
+    let in_idle = idle_began_ns > idle_ended_ns;
+    let was_idle =
+        idle_began_ns > 0 && idle_began_ns <= due_ns && (in_idle || idle_ended_ns >= due_ns);
     if since.smis > 0 {
         kind = Kind::Smi;
     } else if since.nmi_ns * 2 >= late_ns {
@@ -174,16 +179,16 @@ fn judge(cpu: &mut Cpu, since: &Since, due_ns: u64, now_ns: u64) {
         let awake_ns = if in_idle {
             0
         } else {
-            now_ns.saturating_sub(cpu.idle_ended_ns)
+            now_ns.saturating_sub(idle_ended_ns)
         };
         if awake_ns * 2 < late_ns {
             kind = Kind::Idle;
         }
     }
-    cpu.found = Found {
+    cpu.found.set(Found {
         kind: kind as u64,
         least_ns: late_ns,
-        most_ns: now_ns.saturating_sub(cpu.open_ns.min(due_ns)),
+        most_ns: now_ns.saturating_sub(cpu.open_ns.get().min(due_ns)),
         ticks: 1,
         exempt: 0,
         smis: since.smis,
@@ -191,32 +196,39 @@ fn judge(cpu: &mut Cpu, since: &Since, due_ns: u64, now_ns: u64) {
         steal_ns: since.steal_ns,
         handler,
         callback,
-    };
+    });
 }
 
 /// Counts the section under way on from the threshold on, and tells it once.
 #[inline(always)]
-fn go_on(under: Under, watch: &Watch, cpu: &mut Cpu, since: &Since, now_ns: u64) {
-    let (least_ns, most_ns) = cpu.section.lasted_ns(now_ns);
-    cpu.found = Found {
-        kind: cpu.section.kind() as u64,
+fn go_on(under: Under, watch: &Watch, cpu: &Cpu, since: &Since, now_ns: u64) {
+    let mut section = cpu.section.get();
+    let (least_ns, most_ns) = section.lasted_ns(now_ns);
+    let mut found = Found {
+        kind: section.kind() as u64,
         least_ns,
         most_ns,
-        ticks: cpu.section.ticks,
+        ticks: section.ticks,
         exempt: 0,
         smis: since.smis,
         nmi_ns: since.nmi_ns,
         steal_ns: since.steal_ns,
-        handler: cpu.softirq,
-        callback: cpu.timer,
+        handler: cpu.softirq.get(),
+        callback: cpu.timer.get(),
     };
-    cpu.section.exempt |= is_exempt();
-    cpu.found.exempt = cpu.section.exempt;
-    if least_ns < watch.threshold_ns {
+    cpu.found.set(found);
+    section.exempt |= is_exempt();
+    found.exempt = section.exempt;
+    cpu.found.set(found);
+    let counted_ns = section.counted_ns;
+    let is_event = least_ns >= watch.threshold_ns;
+    if is_event {
+        section.counted_ns = least_ns;
+    }
+    cpu.section.set(section);
+    if !is_event {
         return;
     }
-    let counted_ns = cpu.section.counted_ns;
-    cpu.section.counted_ns = least_ns;
     add(counted_ns);
     if counted_ns == 0 {
         take_stack(under, cpu);
@@ -234,7 +246,7 @@ extern "C" fn add(counted_ns: u64) -> u64 {
         least_ns: ns,
         exempt,
         ..
-    } = cpu.found;
+    } = cpu.found.get();
     count(|| {
         if exempt > 0 {
             add_exempt(kind, ns, counted_ns);
@@ -294,16 +306,17 @@ extern "C" fn add_to_bucket(kind: u64, position: u64, by: u64) -> u64 {
 
 /// Takes the kernel's stack under the tick.
 #[inline(always)]
-fn take_stack(under: Under, cpu: &mut Cpu) {
+fn take_stack(under: Under, cpu: &Cpu) {
     // SAFETY: the context is that of this program, the buffer is of the size told.
-    cpu.stack_bytes = unsafe {
+    let bytes = unsafe {
         bpf_get_stack(
             under.ctx,
-            (&raw mut cpu.stack).cast(),
+            cpu.stack.as_ptr().cast(),
             size_of_val(&cpu.stack) as u32,
             0,
         )
     };
+    cpu.stack_bytes.set(bytes);
 }
 
 /// 1 when the stack last taken leads through an exempt function, or one of the handlers found is one.
@@ -317,7 +330,7 @@ fn is_exempt() -> u64 {
     }
     let Found {
         handler, callback, ..
-    } = cpu.found;
+    } = cpu.found.get();
     stack_is_exempt() | address_is_exempt(handler.function) | address_is_exempt(callback.function)
 }
 
@@ -326,12 +339,14 @@ fn is_exempt() -> u64 {
 #[inline(never)]
 extern "C" fn stack_is_exempt() -> u64 {
     let Some(cpu) = cpu() else { return 0 };
+    let bytes = cpu.stack_bytes.get();
+    let stack = cpu.stack.as_array_of_cells();
     let mut frame = 0;
     while frame < FRAMES {
-        if cpu.stack_bytes <= 0 || frame as u64 * 8 >= cpu.stack_bytes.cast_unsigned() {
+        if bytes <= 0 || frame as u64 * 8 >= bytes.cast_unsigned() {
             return 0;
         }
-        let address = cpu.stack[frame];
+        let address = stack[frame].get();
         // What follows a call may belong to another function already.
         let within = if frame == 0 {
             address
@@ -381,7 +396,7 @@ extern "C" fn send(user_mode: u64, address: u64, now_ns: u64) -> u64 {
         return 0;
     };
     let record = entry.as_mut_ptr();
-    let found = &cpu.found;
+    let found = cpu.found.get();
     let ids = bpf_get_current_pid_tgid();
     // SAFETY: the record has room for each field; the helpers have no preconditions.
     unsafe {
@@ -402,19 +417,20 @@ extern "C" fn send(user_mode: u64, address: u64, now_ns: u64) -> u64 {
         (*record).steal_ns = found.steal_ns;
         (*record).handler = found.handler;
         (*record).callback = found.callback;
-        (*record).stack_bytes = cpu.stack_bytes;
-        (*record).trace_next = cpu.trace_next;
+        (*record).stack_bytes = cpu.stack_bytes.get();
+        (*record).trace_next = cpu.trace_next.get();
     }
+    let (stack, trace) = (cpu.stack.as_array_of_cells(), cpu.trace.as_array_of_cells());
     let mut place = 0;
     while place < FRAMES {
         // SAFETY: within both.
-        unsafe { (*record).stack[place] = cpu.stack[place] };
+        unsafe { (*record).stack[place] = stack[place].get() };
         place += 1;
     }
     place = 0;
     while place < TRACE {
         // SAFETY: within both.
-        unsafe { (*record).trace[place] = cpu.trace[place] };
+        unsafe { (*record).trace[place] = trace[place].get() };
         place += 1;
     }
     entry.submit(0);

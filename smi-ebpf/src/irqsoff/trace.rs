@@ -1,7 +1,7 @@
 //! What runs on a CPU besides its threads, and the trace of it: programs at the kernel's raw tracepoints.
 
 use aya_ebpf::{helpers::bpf_get_current_task, programs::RawTracePointContext};
-use smi_common::irqsoff::{Handler, TRACE, What};
+use smi_common::irqsoff::{Handler, TRACE, TraceEntry, What};
 
 use super::{Cpu, IRQSOFF, cpu, tick::tick_without_registers};
 use crate::{
@@ -14,26 +14,29 @@ const IDLE_EXIT: u64 = u32::MAX as u64;
 
 impl Cpu {
     #[inline(always)]
-    fn note(&mut self, at_ns: u64, what: What, first: u64, second: u64) {
-        let place = self.trace_next;
-        self.trace_next = place + 1;
-        if let Some(entry) = self.trace.get_mut(place as usize & (TRACE - 1)) {
-            entry.at_ns = at_ns;
-            entry.what = what as u64;
-            entry.first = first;
-            entry.second = second;
+    fn note(&self, at_ns: u64, what: What, first: u64, second: u64) {
+        let place = self.trace_next.get();
+        self.trace_next.set(place + 1);
+        let entries = self.trace.as_array_of_cells();
+        if let Some(entry) = entries.get(place as usize & (TRACE - 1)) {
+            entry.set(TraceEntry {
+                at_ns,
+                what: what as u64,
+                first,
+                second,
+            });
         }
     }
 
     /// `handler` is over: keeps it if none since the last tick ran for longer.
     #[inline(always)]
-    fn over(&mut self, mut handler: Handler, now_ns: u64) {
+    fn over(&self, mut handler: Handler, now_ns: u64) {
         if handler.what == 0 {
             return;
         }
         handler.ended_ns = now_ns;
-        if handler.length_ns() > self.longest.length_ns() {
-            self.longest = handler;
+        if handler.length_ns() > self.longest.get().length_ns() {
+            self.longest.set(handler);
         }
     }
 }
@@ -56,10 +59,10 @@ pub fn switch(ctx: &RawTracePointContext) {
     let (Some(watch), Some(cpu)) = (IRQSOFF.get(0), cpu()) else {
         return;
     };
-    cpu.switches += 1;
+    cpu.switches.set(cpu.switches.get() + 1);
     // With PREEMPT_RT, what runs them can be preempted: then they are not what the CPU does any more.
-    cpu.softirq.what = 0;
-    cpu.timer.what = 0;
+    cpu.softirq.set(Handler::default());
+    cpu.timer.set(Handler::default());
     // SAFETY: the helper has no preconditions.
     let prev = unsafe { bpf_get_current_task() };
     let pid = |task: u64| u64::from(read::<u32>(task, watch.task_pid).unwrap_or(0));
@@ -75,7 +78,7 @@ pub fn irq_entry(ctx: &RawTracePointContext) {
     let now_ns = Kernel::now();
     let number = ctx.arg::<u64>(0) & u64::from(u32::MAX);
     let function = read::<u64>(ctx.arg(1), watch.irqaction_handler).unwrap_or(0);
-    cpu.irq = begun(What::IrqEntry, number, function, now_ns);
+    cpu.irq.set(begun(What::IrqEntry, number, function, now_ns));
     cpu.note(now_ns, What::IrqEntry, number, function);
 }
 
@@ -84,8 +87,7 @@ pub fn irq_entry(ctx: &RawTracePointContext) {
 pub fn irq_exit(_: &RawTracePointContext) {
     let Some(cpu) = cpu() else { return };
     let now_ns = Kernel::now();
-    let irq = cpu.irq;
-    cpu.irq.what = 0;
+    let irq = cpu.irq.take();
     cpu.over(irq, now_ns);
     cpu.note(now_ns, What::IrqExit, irq.number, irq.function);
 }
@@ -96,9 +98,10 @@ pub fn softirq_entry(ctx: &RawTracePointContext) {
     let Some(cpu) = cpu() else { return };
     let now_ns = Kernel::now();
     let number = ctx.arg::<u64>(0) & u64::from(u32::MAX);
-    cpu.softirqs += 1;
-    cpu.open_ns = now_ns;
-    cpu.softirq = begun(What::SoftirqEntry, number, 0, now_ns);
+    cpu.softirqs.set(cpu.softirqs.get() + 1);
+    cpu.open_ns.set(now_ns);
+    cpu.softirq
+        .set(begun(What::SoftirqEntry, number, 0, now_ns));
     cpu.note(now_ns, What::SoftirqEntry, number, 0);
 }
 
@@ -107,8 +110,7 @@ pub fn softirq_entry(ctx: &RawTracePointContext) {
 pub fn softirq_exit(_: &RawTracePointContext) {
     let Some(cpu) = cpu() else { return };
     let now_ns = Kernel::now();
-    let softirq = cpu.softirq;
-    cpu.softirq.what = 0;
+    let softirq = cpu.softirq.take();
     cpu.over(softirq, now_ns);
     cpu.note(now_ns, What::SoftirqExit, softirq.number, 0);
 }
@@ -121,7 +123,7 @@ pub fn timer_entry(ctx: &RawTracePointContext) {
     };
     let now_ns = Kernel::now();
     let function = read::<u64>(ctx.arg(0), watch.timer_function).unwrap_or(0);
-    cpu.timer = begun(What::TimerEntry, 0, function, now_ns);
+    cpu.timer.set(begun(What::TimerEntry, 0, function, now_ns));
     cpu.note(now_ns, What::TimerEntry, function, 0);
 }
 
@@ -130,8 +132,7 @@ pub fn timer_entry(ctx: &RawTracePointContext) {
 pub fn timer_exit(_: &RawTracePointContext) {
     let Some(cpu) = cpu() else { return };
     let now_ns = Kernel::now();
-    let timer = cpu.timer;
-    cpu.timer.what = 0;
+    let timer = cpu.timer.take();
     cpu.over(timer, now_ns);
     cpu.note(now_ns, What::TimerExit, timer.function, 0);
 }
@@ -145,10 +146,12 @@ pub fn hrtimer_entry(ctx: &RawTracePointContext) {
     let now_ns = Kernel::now();
     let timer: u64 = ctx.arg(0);
     let function = read::<u64>(timer, watch.hrtimer_function).unwrap_or(0);
-    cpu.hrtimer_at = timer;
-    cpu.due_ns = read::<u64>(timer, watch.hrtimer_expires).unwrap_or(now_ns);
-    cpu.hrtimer = begun(What::HrtimerEntry, 0, function, now_ns);
-    if function != cpu.own_callback {
+    cpu.hrtimer_at.set(timer);
+    cpu.due_ns
+        .set(read::<u64>(timer, watch.hrtimer_expires).unwrap_or(now_ns));
+    cpu.hrtimer
+        .set(begun(What::HrtimerEntry, 0, function, now_ns));
+    if function != cpu.own_callback.get() {
         cpu.note(now_ns, What::HrtimerEntry, function, 0);
     }
 }
@@ -159,10 +162,9 @@ pub fn hrtimer_exit(ctx: &RawTracePointContext) {
     let Some(cpu) = cpu() else { return };
     tick_without_registers(ctx, cpu);
     let now_ns = Kernel::now();
-    let hrtimer = cpu.hrtimer;
-    cpu.hrtimer.what = 0;
+    let hrtimer = cpu.hrtimer.take();
     cpu.over(hrtimer, now_ns);
-    if hrtimer.function != cpu.own_callback {
+    if hrtimer.function != cpu.own_callback.get() {
         cpu.note(now_ns, What::HrtimerExit, hrtimer.function, 0);
     }
 }
@@ -173,7 +175,7 @@ pub fn call_entry(ctx: &RawTracePointContext) {
     let Some(cpu) = cpu() else { return };
     let now_ns = Kernel::now();
     let function = ctx.arg(0);
-    cpu.call = begun(What::CallEntry, 0, function, now_ns);
+    cpu.call.set(begun(What::CallEntry, 0, function, now_ns));
     cpu.note(now_ns, What::CallEntry, function, 0);
 }
 
@@ -182,8 +184,7 @@ pub fn call_entry(ctx: &RawTracePointContext) {
 pub fn call_exit(_: &RawTracePointContext) {
     let Some(cpu) = cpu() else { return };
     let now_ns = Kernel::now();
-    let call = cpu.call;
-    cpu.call.what = 0;
+    let call = cpu.call.take();
     cpu.over(call, now_ns);
     cpu.note(now_ns, What::CallExit, call.function, 0);
 }
@@ -195,10 +196,10 @@ pub fn idle(ctx: &RawTracePointContext) {
     let now_ns = Kernel::now();
     let state = ctx.arg::<u64>(0) & u64::from(u32::MAX);
     if state == IDLE_EXIT {
-        cpu.idle_ended_ns = now_ns;
+        cpu.idle_ended_ns.set(now_ns);
         cpu.note(now_ns, What::IdleExit, 0, 0);
     } else {
-        cpu.idle_began_ns = now_ns;
+        cpu.idle_began_ns.set(now_ns);
         cpu.note(now_ns, What::IdleEntry, state, 0);
     }
 }
