@@ -201,6 +201,11 @@ impl Journal {
         Ok(())
     }
 
+    /// Whether a state file is being made.
+    pub(super) fn is_dumping(&self) -> bool {
+        self.dump.is_some()
+    }
+
     /// All that was counted so far.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::{path::Path, process::ExitCode, sync::Arc};
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     failures::together,
@@ -75,7 +75,7 @@ async fn watch(args: &IrqsoffArgs, asked: Asked) -> Result<ExitCode> {
         sleep_until(began + 10 * journal.watching.settings().tick).await;
         test = Some(SelfTest::make(asked, &mut journal.watching)?);
     }
-    let failure = loop {
+    let mut failure = loop {
         tokio::select! {
             biased;
             () = signals.next() => break None,
@@ -104,6 +104,11 @@ async fn watch(args: &IrqsoffArgs, asked: Asked) -> Result<ExitCode> {
             }
         }
     };
+    // A state file that was begun is finished, for which the CPUs must tick on.
+    while failure.is_none() && journal.is_dumping() {
+        sleep(FETCH).await;
+        failure = journal.fetch(&output).err();
+    }
     journal.watching.stop();
     let last = journal.fetch(&output);
     let snapshot = journal.snapshot(true);
