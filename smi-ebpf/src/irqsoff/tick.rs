@@ -175,12 +175,16 @@ fn judge(cpu: &Cpu, since: &Since, due_ns: u64, now_ns: u64) {
     } else if since.steal_ns * 2 >= late_ns {
         kind = Kind::Steal;
     } else if was_idle && !held {
-        // What came after it was awake is software's.
-        let awake_ns = if in_idle {
-            0
+        // What came after it was awake is software's. Interrupts that end an idle state come before the CPU says so.
+        let softirq = cpu.softirq.get();
+        let awake_since_ns = if !in_idle {
+            idle_ended_ns
+        } else if softirq.what > 0 {
+            softirq.began_ns
         } else {
-            now_ns.saturating_sub(idle_ended_ns)
+            now_ns
         };
+        let awake_ns = now_ns.saturating_sub(awake_since_ns);
         if awake_ns * 2 < late_ns {
             kind = Kind::Idle;
         }
@@ -396,27 +400,28 @@ extern "C" fn send(user_mode: u64, address: u64, now_ns: u64) -> u64 {
         return 0;
     };
     let record = entry.as_mut_ptr();
-    let found = cpu.found.get();
+    // Field by field: as a whole it would be copied to the stack, of which programs have little.
+    let found = cpu.found.as_ptr();
     let ids = bpf_get_current_pid_tgid();
-    // SAFETY: the record has room for each field; the helpers have no preconditions.
+    // SAFETY: the record has room for each field, and what was found lies in the map; the helpers have no preconditions.
     unsafe {
         (*record).at_ns = now_ns;
-        (*record).kind = found.kind;
+        (*record).kind = (*found).kind;
         (*record).cpu = u64::from(bpf_get_smp_processor_id());
-        (*record).least_ns = found.least_ns;
-        (*record).most_ns = found.most_ns;
-        (*record).ticks = found.ticks;
-        (*record).exempt = found.exempt;
+        (*record).least_ns = (*found).least_ns;
+        (*record).most_ns = (*found).most_ns;
+        (*record).ticks = (*found).ticks;
+        (*record).exempt = (*found).exempt;
         (*record).process = ids >> 32;
         (*record).thread = ids & u64::from(u32::MAX);
         (*record).comm = bpf_get_current_comm().unwrap_or_default();
         (*record).user_mode = user_mode;
         (*record).address = address;
-        (*record).smis = found.smis;
-        (*record).nmi_ns = found.nmi_ns;
-        (*record).steal_ns = found.steal_ns;
-        (*record).handler = found.handler;
-        (*record).callback = found.callback;
+        (*record).smis = (*found).smis;
+        (*record).nmi_ns = (*found).nmi_ns;
+        (*record).steal_ns = (*found).steal_ns;
+        (*record).handler = (*found).handler;
+        (*record).callback = (*found).callback;
         (*record).stack_bytes = cpu.stack_bytes.get();
         (*record).trace_next = cpu.trace_next.get();
     }

@@ -47,7 +47,8 @@ pub fn event(
         kind,
         least_ns: record.least_ns,
         most_ns: record.most_ns,
-        ticks: record.least_ns / tick_ns.max(1) + 1,
+        // Ticks that came jitter: no fewer than those were due.
+        ticks: (record.least_ns / tick_ns.max(1) + 1).max(record.ticks),
         arrived: record.ticks,
         process: record.process as u32,
         thread: record.thread as u32,
