@@ -7,7 +7,6 @@ use std::{
     os::unix::process::CommandExt as _,
     process::{Child, Command, Stdio},
     thread,
-    time::Duration,
 };
 
 use serde_json::Value;

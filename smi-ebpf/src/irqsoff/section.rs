@@ -68,16 +68,24 @@ impl Section {
     }
 }
 
-/// Takes the tick that came `now_ns`, after one at `before_ns`.
+/// Takes the tick that came `now_ns`, after one at `before_ns`. One so late that it is an event itself begins a section anew:
+/// what is told as interrupts off is not told again.
 #[inline(always)]
-pub(super) fn follow(watch: &Watch, cpu: &Cpu, user_mode: bool, now_ns: u64, before_ns: u64) {
+pub(super) fn follow(
+    watch: &Watch,
+    cpu: &Cpu,
+    user_mode: bool,
+    late: bool,
+    now_ns: u64,
+    before_ns: u64,
+) {
     // SAFETY: the helper has no preconditions.
     let task = unsafe { bpf_get_current_task() };
     let why = why(watch, cpu, task, user_mode);
     let mut section = cpu.section.get();
     let (switches, softirqs) = (cpu.switches.get(), cpu.softirqs.get());
     let mut common = why & section.why;
-    if section.task != task || section.switches != switches {
+    if late || section.task != task || section.switches != switches {
         common = 0;
     }
     if section.softirqs != softirqs {
@@ -91,7 +99,7 @@ pub(super) fn follow(watch: &Watch, cpu: &Cpu, user_mode: bool, now_ns: u64, bef
             switches,
             softirqs,
             first_ns: now_ns,
-            before_ns,
+            before_ns: if late { now_ns } else { before_ns },
             ticks: 1,
             exempt: 0,
             counted_ns: 0,

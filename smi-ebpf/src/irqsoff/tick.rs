@@ -115,7 +115,7 @@ fn run(under: Under, cpu: &Cpu) {
     });
 
     let late = late_ns >= watch.threshold_ns;
-    section::follow(watch, cpu, under.user_mode == 1, now_ns, before_ns);
+    section::follow(watch, cpu, under.user_mode == 1, late, now_ns, before_ns);
     let look = late || cpu.section.get().is_one() && watch.exemptions > 0;
     if look {
         take_stack(under, cpu);
