@@ -44,6 +44,10 @@ static IRQSOFF_RECORDS: RingBuf = RingBuf::with_byte_size(RECORDS_BYTES, 0);
 #[map]
 static IRQSOFF_ASKED: Array<u64> = Array::with_max_entries(1, 0);
 
+/// The callback of our timers, which is the kernel's; 0 until one of them had a program run.
+#[map]
+static IRQSOFF_CALLBACK: Array<u64> = Array::with_max_entries(1, 0);
+
 /// What is known of this CPU.
 #[map]
 static IRQSOFF_CPU: PerCpuArray<Cpu> = PerCpuArray::with_max_entries(1, 0);

@@ -13,7 +13,9 @@ use smi_common::irqsoff::{
     EXEMPTIONS, FRAMES, Handler, IrqsoffRecord, Kind, PICTURE, TRACE, Watch, What,
 };
 
-use super::{Cpu, IRQSOFF, IRQSOFF_ASKED, IRQSOFF_RECORDS, count, cpu, section, stats};
+use super::{
+    Cpu, IRQSOFF, IRQSOFF_ASKED, IRQSOFF_CALLBACK, IRQSOFF_RECORDS, count, cpu, section, stats,
+};
 use crate::{
     causes::{self, Since},
     record::bucket_position,
@@ -63,8 +65,12 @@ pub fn tick(ctx: &PerfEventContext) {
     };
     if let Some(cpu) = cpu() {
         cpu.own_timer.set(cpu.hrtimer_at.get());
+        if let Some(callback) = IRQSOFF_CALLBACK.get_ptr_mut(0) {
+            // SAFETY: a place in the map; all CPUs write the same.
+            unsafe { *callback = cpu.hrtimer.get().function };
+        }
         cpu.ticked.set(1);
-        run(under, cpu);
+        run(under, cpu, Kernel::now());
     }
 }
 
@@ -72,21 +78,26 @@ pub fn tick(ctx: &PerfEventContext) {
 /// some kernels have it with idle CPUs, and there the tick is taken without them.
 #[inline(always)]
 pub(super) fn tick_without_registers(ctx: &RawTracePointContext, cpu: &Cpu) {
-    let own = cpu.own_timer.get();
-    if own > 0 && own == cpu.hrtimer_at.get() && cpu.ticked.get() == 0 {
+    let timer = cpu.hrtimer.get();
+    let is_ours = match cpu.own_timer.get() {
+        // One that was always idle: perf's timer there is ours, or another like it, until a program says which.
+        0 => timer.what > 0 && IRQSOFF_CALLBACK.get(0) == Some(&timer.function),
+        own => own == cpu.hrtimer_at.get(),
+    };
+    if is_ours && cpu.ticked.get() == 0 {
         let under = Under {
             ctx: ctx.as_ptr(),
             user_mode: 0,
             address: 0,
         };
-        run(under, cpu);
+        // When it began: another's may have taken long itself.
+        run(under, cpu, timer.began_ns);
     }
     cpu.ticked.set(0);
 }
 
 #[inline(always)]
-fn run(under: Under, cpu: &Cpu) {
-    let now_ns = Kernel::now();
+fn run(under: Under, cpu: &Cpu, now_ns: u64) {
     let Some(watch) = IRQSOFF.get(0) else { return };
     let since = causes::since().unwrap_or_default();
     let timer = cpu.hrtimer.get();

@@ -219,6 +219,15 @@ impl Watching {
         self.bpf.stats()
     }
 
+    /// Whether a tick of `cpu` was counted.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn has_ticked(&self, cpu: u32) -> Result<bool, BpfError> {
+        let stats = self.stats()?;
+        Ok(stats.get(cpu as usize).is_some_and(|stats| stats.ticks > 0))
+    }
+
     /// Takes the records that wait.
     pub fn take_records(&mut self, each: impl FnMut(&IrqsoffRecord)) {
         self.bpf.take_records(each);

@@ -4,12 +4,12 @@ mod asked;
 mod journal;
 mod self_test;
 
-use std::{path::Path, process::ExitCode, sync::Arc};
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use super::{
     failures::together,
@@ -29,6 +29,9 @@ use crate::{
 use asked::Asked;
 use journal::Journal;
 use self_test::SelfTest;
+
+/// How long the first tick may take.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs the command.
 ///
@@ -71,8 +74,10 @@ async fn watch(args: &IrqsoffArgs, asked: Asked) -> Result<ExitCode> {
     let mut fetches = every(FETCH);
     let mut test = None;
     if let Some(asked) = self_test {
-        // Until then the ticks are not known to come.
-        sleep_until(began + 10 * journal.watching.settings().tick).await;
+        // What comes before the first tick is not seen.
+        while !journal.watching.has_ticked(asked.0)? && began.elapsed() < PATIENCE {
+            sleep(journal.watching.settings().tick).await;
+        }
         test = Some(SelfTest::make(asked, &mut journal.watching)?);
     }
     let mut failure = loop {
