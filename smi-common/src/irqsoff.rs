@@ -29,6 +29,8 @@ pub enum Kind {
     Nmi = 6,
     /// The tick came late because an idle CPU took that long to wake up.
     Idle = 7,
+    /// The tick came late although interrupts were on: something took the CPU that neither counts nor tells.
+    Stopped = 8,
 }
 
 impl Kind {
@@ -42,6 +44,7 @@ impl Kind {
         Self::Smi,
         Self::Nmi,
         Self::Idle,
+        Self::Stopped,
     ];
 
     /// Whether software kept the CPU from something, be it interrupts or preemption.
@@ -52,7 +55,7 @@ impl Kind {
 }
 
 /// How many [`Kind`]s there are.
-pub const KINDS: usize = 8;
+pub const KINDS: usize = 9;
 
 /// In a record in place of a [`Kind`]: no event, but what a CPU was doing when user space asked for it.
 pub const PICTURE: u64 = KINDS as u64;
@@ -78,6 +81,10 @@ pub struct Watch {
     pub timer_function: u64,
     /// From an `irqaction` to its handler.
     pub irqaction_handler: u64,
+    /// From the `hrtimer` of a `perf_event`, backwards, to the `perf_event`, and from there to the program that runs at it.
+    pub event_hrtimer: u64,
+    /// See there.
+    pub event_program: u64,
     /// From a `task_struct` to its process id.
     pub task_pid: u64,
     /// 1 when the count below can be read.
@@ -146,6 +153,10 @@ pub struct IrqsoffStats {
 }
 
 impl Default for IrqsoffStats {
+    #[expect(
+        clippy::large_stack_arrays,
+        reason = "only user space makes one, with megabytes of stack"
+    )]
     fn default() -> Self {
         Self {
             completed: 0,
@@ -197,10 +208,14 @@ pub enum What {
     IdleEntry = 10,
     /// It is idle no more.
     IdleExit = 11,
-    /// The function at `first` that another CPU asked for began, in an interrupt.
+    /// The function at `first` that another CPU asked for began, in an interrupt; 0 where the kernel does not say which.
     CallEntry = 12,
     /// It returned.
     CallExit = 13,
+    /// The CPU's `irq_work` began, in an interrupt.
+    WorkEntry = 14,
+    /// It ended.
+    WorkExit = 15,
 }
 
 /// An entry of a CPU's trace.
@@ -225,7 +240,7 @@ pub struct Handler {
     pub what: u64,
     /// Number of the interrupt or softirq.
     pub number: u64,
-    /// Address of its function; 0 of a softirq, whose function is known by its number.
+    /// Address of its function; 0 of a softirq, whose function is known by its number, and where it is not told.
     pub function: u64,
     /// When it began.
     pub began_ns: u64,
@@ -288,6 +303,16 @@ pub struct IrqsoffRecord {
     pub trace_next: u64,
     /// The trace.
     pub trace: [TraceEntry; TRACE],
+}
+
+/// How the programs know their own timers. Map `IRQSOFF_OWN`, one entry, which the first tick that has a program run fills.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Own {
+    /// The callback of such timers, which is perf's.
+    pub callback: u64,
+    /// The program that runs at their events.
+    pub program: u64,
 }
 
 /// A stretch with interrupts off, made on purpose. Map `IRQSOFF_SELF_TEST`, one entry.

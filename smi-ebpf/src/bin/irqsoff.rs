@@ -100,10 +100,31 @@ fn call_entry(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// Attached to `csd:csd_function_exit`.
+/// Attached to `irq_vectors:call_function_entry` and `call_function_single_entry` on kernels without `csd:csd_function_entry`.
+#[raw_tracepoint]
+fn call_irq_entry(ctx: RawTracePointContext) -> i32 {
+    irqsoff::call_irq_entry(&ctx);
+    0
+}
+
+/// Attached to `csd:csd_function_exit`, or to the exits of those.
 #[raw_tracepoint]
 fn call_exit(ctx: RawTracePointContext) -> i32 {
     irqsoff::call_exit(&ctx);
+    0
+}
+
+/// Attached to `irq_vectors:irq_work_entry`.
+#[raw_tracepoint]
+fn work_entry(ctx: RawTracePointContext) -> i32 {
+    irqsoff::work_entry(&ctx);
+    0
+}
+
+/// Attached to `irq_vectors:irq_work_exit`.
+#[raw_tracepoint]
+fn work_exit(ctx: RawTracePointContext) -> i32 {
+    irqsoff::work_exit(&ctx);
     0
 }
 

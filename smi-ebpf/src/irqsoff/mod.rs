@@ -13,9 +13,9 @@ use core::cell::Cell;
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, PerCpuArray, RingBuf},
+    maps::{Array, PerCpuArray, PerfEventArray, RingBuf},
 };
-use smi_common::irqsoff::{FRAMES, Handler, IrqsoffStats, TRACE, TraceEntry, Watch};
+use smi_common::irqsoff::{FRAMES, Handler, IrqsoffStats, Own, TRACE, TraceEntry, Watch};
 
 pub use self_test::self_test;
 pub use tick::tick;
@@ -44,9 +44,13 @@ static IRQSOFF_RECORDS: RingBuf = RingBuf::with_byte_size(RECORDS_BYTES, 0);
 #[map]
 static IRQSOFF_ASKED: Array<u64> = Array::with_max_entries(1, 0);
 
-/// The callback of our timers, which is the kernel's; 0 until one of them had a program run.
+/// How our timers are known.
 #[map]
-static IRQSOFF_CALLBACK: Array<u64> = Array::with_max_entries(1, 0);
+static IRQSOFF_OWN: Array<Own> = Array::with_max_entries(1, 0);
+
+/// Wakes up a thread on this CPU that preempts whatever can be preempted; by the CPU's number.
+#[map]
+static IRQSOFF_PROBES: PerfEventArray<u8> = PerfEventArray::new(0);
 
 /// What is known of this CPU.
 #[map]
@@ -56,7 +60,7 @@ static IRQSOFF_CPU: PerCpuArray<Cpu> = PerCpuArray::with_max_entries(1, 0);
 /// checks by themselves, have hold of it at the same time.
 #[repr(C)]
 struct Cpu {
-    /// When the tick before came; 0 before the first.
+    /// When the tick before had come and all counters were read; 0 before the first.
     last_tick_ns: Cell<u64>,
     /// The newest moment at which interrupts are known to have been on.
     open_ns: Cell<u64>,
@@ -64,17 +68,19 @@ struct Cpu {
     due_ns: Cell<u64>,
     /// The callback of our timer, which is the kernel's; left out of the trace.
     own_callback: Cell<u64>,
-    /// Where our timer is, and the one whose callback ran last.
-    own_timer: Cell<u64>,
+    /// Where the timer is whose callback runs.
     hrtimer_at: Cell<u64>,
     /// 1 when the program ran at the tick under way.
     ticked: Cell<u64>,
+    /// When the tick before was over.
+    left_ns: Cell<u64>,
     /// What runs; `what` is 0 where nothing of the kind does.
     hrtimer: Cell<Handler>,
     timer: Cell<Handler>,
     softirq: Cell<Handler>,
     irq: Cell<Handler>,
     call: Cell<Handler>,
+    work: Cell<Handler>,
     /// What has run for longest since the tick before, of all that is over.
     longest: Cell<Handler>,
     /// Switches from one thread to another.

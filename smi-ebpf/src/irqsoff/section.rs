@@ -70,6 +70,10 @@ impl Section {
 
 /// Takes the tick that came `now_ns`, after one at `before_ns`. One so late that it is an event itself begins a section anew:
 /// what is told as interrupts off is not told again.
+///
+/// Returns whether it is to be tried if it can be preempted: one that begins. Ticks come where interrupts are turned on, which is
+/// often within a section, so that one after the other can well meet another one each; but whoever has a thread wait that
+/// preempts it is switched from as soon as that is possible, which ends the section.
 #[inline(always)]
 pub(super) fn follow(
     watch: &Watch,
@@ -78,7 +82,7 @@ pub(super) fn follow(
     late: bool,
     now_ns: u64,
     before_ns: u64,
-) {
+) -> bool {
     // SAFETY: the helper has no preconditions.
     let task = unsafe { bpf_get_current_task() };
     let why = why(watch, cpu, task, user_mode);
@@ -109,6 +113,13 @@ pub(super) fn follow(
         section.ticks += 1;
     }
     cpu.section.set(section);
+    common == 0 && is_to_be_tried(watch, why)
+}
+
+/// Of one run of a softirq it is known without. With `PREEMPT_RT`, whoever has bottom halves off can be preempted as ever.
+#[inline(always)]
+fn is_to_be_tried(watch: &Watch, why: u64) -> bool {
+    why & BY_PREEMPT > 0 || why & BY_BOTTOM_HALVES > 0 && watch.task_softirq_disable == 0
 }
 
 /// Why what the tick interrupted cannot be preempted; 0 where it can, or where that cannot be told.
@@ -137,8 +148,9 @@ fn why(watch: &Watch, cpu: &Cpu, task: u64, user_mode: bool) -> u64 {
         softirq |= u64::from(read::<u32>(task, watch.task_softirq_disable).unwrap_or(0)) & SOFTIRQ;
     }
     let mut why = 0;
-    // The idle thread runs with preemption off.
-    if !is_idle && count & PREEMPT > cpu.base.get() & PREEMPT {
+    // The idle thread runs with preemption off, and so do softirqs but with PREEMPT_RT.
+    let is_off_anyway = is_idle || softirq & SERVING > 0 && watch.task_softirq_disable == 0;
+    if !is_off_anyway && count & PREEMPT > cpu.base.get() & PREEMPT {
         why |= BY_PREEMPT;
     }
     if softirq & SERVING > 0 {

@@ -3,21 +3,23 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    EbpfContext as _,
+    EbpfContext,
     helpers::{
         bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_get_stack,
     },
     programs::{PerfEventContext, RawTracePointContext},
 };
 use smi_common::irqsoff::{
-    EXEMPTIONS, FRAMES, Handler, IrqsoffRecord, Kind, PICTURE, TRACE, Watch, What,
+    EXEMPTIONS, FRAMES, Handler, IrqsoffRecord, Kind, Own, PICTURE, TRACE, Watch, What,
 };
 
 use super::{
-    Cpu, IRQSOFF, IRQSOFF_ASKED, IRQSOFF_CALLBACK, IRQSOFF_RECORDS, count, cpu, section, stats,
+    Cpu, IRQSOFF, IRQSOFF_ASKED, IRQSOFF_OWN, IRQSOFF_PROBES, IRQSOFF_RECORDS, count, cpu, section,
+    stats,
 };
 use crate::{
     causes::{self, Since},
+    memory::read,
     record::bucket_position,
     spin::{Clock, Kernel},
 };
@@ -53,6 +55,12 @@ struct Under {
     address: u64,
 }
 
+impl EbpfContext for Under {
+    fn as_ptr(&self) -> *mut c_void {
+        self.ctx
+    }
+}
+
 /// Runs at each tick of a CPU, as far as the kernel has it run.
 #[inline(always)]
 pub fn tick(ctx: &PerfEventContext) {
@@ -63,56 +71,71 @@ pub fn tick(ctx: &PerfEventContext) {
         user_mode: u64::from(cs & PRIVILEGE == PRIVILEGE),
         address,
     };
-    if let Some(cpu) = cpu() {
-        cpu.own_timer.set(cpu.hrtimer_at.get());
-        if let Some(callback) = IRQSOFF_CALLBACK.get_ptr_mut(0) {
-            // SAFETY: a place in the map; all CPUs write the same.
-            unsafe { *callback = cpu.hrtimer.get().function };
-        }
-        cpu.ticked.set(1);
-        run(under, cpu, Kernel::now());
+    let (Some(watch), Some(cpu)) = (IRQSOFF.get(0), cpu()) else {
+        return;
+    };
+    if let Some(own) = IRQSOFF_OWN.get_ptr_mut(0) {
+        let known = Own {
+            callback: cpu.hrtimer.get().function,
+            program: program(watch, cpu),
+        };
+        // SAFETY: a place in the map; all CPUs write the same.
+        unsafe { *own = known };
     }
+    cpu.ticked.set(1);
+    run(under, watch, cpu);
+}
+
+/// Where the program is that runs at the perf event whose timer's callback runs.
+#[inline(always)]
+fn program(watch: &Watch, cpu: &Cpu) -> u64 {
+    let event = cpu.hrtimer_at.get().wrapping_sub(watch.event_hrtimer);
+    read(event, watch.event_program).unwrap_or(0)
 }
 
 /// Runs where the callback of a high-resolution timer returns: perf runs no program where it does not know the registers, as
 /// some kernels have it with idle CPUs, and there the tick is taken without them.
 #[inline(always)]
 pub(super) fn tick_without_registers(ctx: &RawTracePointContext, cpu: &Cpu) {
-    let timer = cpu.hrtimer.get();
-    let is_ours = match cpu.own_timer.get() {
-        // One that was always idle: perf's timer there is ours, or another like it, until a program says which.
-        0 => timer.what > 0 && IRQSOFF_CALLBACK.get(0) == Some(&timer.function),
-        own => own == cpu.hrtimer_at.get(),
+    let (Some(watch), Some(own)) = (IRQSOFF.get(0), IRQSOFF_OWN.get(0)) else {
+        return;
     };
-    if is_ours && cpu.ticked.get() == 0 {
+    if cpu.hrtimer.get().function != own.callback {
+        return;
+    }
+    let ticked = cpu.ticked.take() > 0;
+    // By what is known of those on other CPUs.
+    let is_ours = ticked || own.program > 0 && program(watch, cpu) == own.program;
+    if is_ours && !ticked {
         let under = Under {
             ctx: ctx.as_ptr(),
             user_mode: 0,
             address: 0,
         };
-        // When it began: another's may have taken long itself.
-        run(under, cpu, timer.began_ns);
+        run(under, watch, cpu);
     }
-    cpu.ticked.set(0);
+    if is_ours {
+        cpu.left_ns.set(Kernel::now());
+    }
 }
 
 #[inline(always)]
-fn run(under: Under, cpu: &Cpu, now_ns: u64) {
-    let Some(watch) = IRQSOFF.get(0) else { return };
+fn run(under: Under, watch: &Watch, cpu: &Cpu) {
     let since = causes::since().unwrap_or_default();
-    let timer = cpu.hrtimer.get();
-    let due_ns = if timer.what == 0 {
-        now_ns
-    } else {
-        cpu.due_ns.get()
-    };
-    cpu.own_callback.set(timer.function);
+    // After it: what stops the CPU while it reads is late and told by the same tick.
+    let now_ns = Kernel::now();
+    cpu.own_callback.set(cpu.hrtimer.get().function);
     let before_ns = cpu.last_tick_ns.replace(now_ns);
     if before_ns == 0 {
         // What was before is not known.
         cpu.open_ns.set(now_ns);
         cpu.longest.take();
         return;
+    }
+    let mut due_ns = cpu.due_ns.get();
+    // A timer is set on by whole periods: over those, too, that passed within its callback.
+    if cpu.left_ns.get() >= before_ns + watch.tick_ns {
+        due_ns = before_ns + watch.tick_ns;
     }
     let late_ns = now_ns.saturating_sub(due_ns);
     count(|| {
@@ -126,13 +149,15 @@ fn run(under: Under, cpu: &Cpu, now_ns: u64) {
     });
 
     let late = late_ns >= watch.threshold_ns;
-    section::follow(watch, cpu, under.user_mode == 1, late, now_ns, before_ns);
+    if section::follow(watch, cpu, under.user_mode == 1, late, now_ns, before_ns) {
+        IRQSOFF_PROBES.output(&under, 0, 0);
+    }
     let look = late || cpu.section.get().is_one() && watch.exemptions > 0;
     if look {
         take_stack(under, cpu);
     }
     if late {
-        judge(cpu, &since, due_ns, now_ns);
+        judge(under, cpu, &since, due_ns, now_ns);
         let exempt = is_exempt();
         cpu.found.set(Found {
             exempt,
@@ -163,7 +188,7 @@ fn run(under: Under, cpu: &Cpu, now_ns: u64) {
 
 /// What made the tick late that was due at `due_ns`.
 #[inline(always)]
-fn judge(cpu: &Cpu, since: &Since, due_ns: u64, now_ns: u64) {
+fn judge(under: Under, cpu: &Cpu, since: &Since, due_ns: u64, now_ns: u64) {
     let late_ns = now_ns - due_ns;
     let longest = cpu.longest.get();
     // What ran is what held the interrupts only if it ran for most of the time.
@@ -199,6 +224,8 @@ fn judge(cpu: &Cpu, since: &Since, due_ns: u64, now_ns: u64) {
         if awake_ns * 2 < late_ns {
             kind = Kind::Idle;
         }
+    } else if !held && (under.user_mode == 1 || interrupts_were_on(under.address) > 0) {
+        kind = Kind::Stopped;
     }
     cpu.found.set(Found {
         kind: kind as u64,
@@ -212,6 +239,43 @@ fn judge(cpu: &Cpu, since: &Since, due_ns: u64, now_ns: u64) {
         handler,
         callback,
     });
+}
+
+/// 1 when the kernel's code before `address` does not turn interrupts on, nor may have called what does: then they were on when
+/// the tick was due, or it would have come elsewhere. A global function, checked once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn interrupts_were_on(address: u64) -> u64 {
+    const STI: u64 = 0xfb;
+    const POPF: u64 = 0x9d;
+    const CALL: u64 = 0xe8;
+    const CALL_INDIRECT: u64 = 0xff;
+    const RET: u8 = 0xc3;
+    // As far as the longest instruction reaches: with `sti` interrupts are on after the next one.
+    let (Some(far), Some(near), Some(next)) = (
+        read::<u64>(address, 16_u64.wrapping_neg()),
+        read::<u64>(address, 8_u64.wrapping_neg()),
+        read::<u8>(address, 0),
+    ) else {
+        return 0;
+    };
+    let before = |bytes: u32| near >> (64 - 8 * bytes) & 0xff;
+    let may_have = holds(far, STI)
+        || holds(near, STI)
+        || before(1) == POPF
+        || before(5) == CALL
+        || before(2) == CALL_INDIRECT
+        || before(3) == CALL_INDIRECT
+        || next == RET;
+    u64::from(!may_have)
+}
+
+/// Whether one of the bytes of `word` is `byte`.
+#[inline(always)]
+fn holds(word: u64, byte: u64) -> bool {
+    const ONES: u64 = u64::MAX / 0xff;
+    let zero_where_equal = word ^ (ONES * byte);
+    zero_where_equal.wrapping_sub(ONES) & !zero_where_equal & (ONES << 7) != 0
 }
 
 /// Counts the section under way on from the threshold on, and tells it once.

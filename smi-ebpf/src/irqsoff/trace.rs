@@ -173,13 +173,24 @@ pub fn hrtimer_exit(ctx: &RawTracePointContext) {
 #[inline(always)]
 pub fn call_entry(ctx: &RawTracePointContext) {
     let Some(cpu) = cpu() else { return };
-    let now_ns = Kernel::now();
-    let function = ctx.arg(0);
+    call_begun(cpu, ctx.arg(0), Kernel::now());
+}
+
+/// `irq_vectors:call_function_entry(vector)` and `call_function_single_entry`: the interrupt in which a CPU runs such functions,
+/// for kernels that do not tell of each.
+#[inline(always)]
+pub fn call_irq_entry(_: &RawTracePointContext) {
+    let Some(cpu) = cpu() else { return };
+    call_begun(cpu, 0, Kernel::now());
+}
+
+#[inline(always)]
+fn call_begun(cpu: &Cpu, function: u64, now_ns: u64) {
     cpu.call.set(begun(What::CallEntry, 0, function, now_ns));
     cpu.note(now_ns, What::CallEntry, function, 0);
 }
 
-/// `csd:csd_function_exit(function, csd)`.
+/// `csd:csd_function_exit(function, csd)`, or the end of such an interrupt.
 #[inline(always)]
 pub fn call_exit(_: &RawTracePointContext) {
     let Some(cpu) = cpu() else { return };
@@ -187,6 +198,24 @@ pub fn call_exit(_: &RawTracePointContext) {
     let call = cpu.call.take();
     cpu.over(call, now_ns);
     cpu.note(now_ns, What::CallExit, call.function, 0);
+}
+
+/// `irq_vectors:irq_work_entry(vector)`.
+#[inline(always)]
+pub fn work_entry(_: &RawTracePointContext) {
+    let Some(cpu) = cpu() else { return };
+    let now_ns = Kernel::now();
+    cpu.work.set(begun(What::WorkEntry, 0, 0, now_ns));
+    cpu.note(now_ns, What::WorkEntry, 0, 0);
+}
+
+/// `irq_vectors:irq_work_exit(vector)`.
+#[inline(always)]
+pub fn work_exit(_: &RawTracePointContext) {
+    let Some(cpu) = cpu() else { return };
+    let now_ns = Kernel::now();
+    cpu.over(cpu.work.take(), now_ns);
+    cpu.note(now_ns, What::WorkExit, 0, 0);
 }
 
 /// `power:cpu_idle(state, cpu)`.

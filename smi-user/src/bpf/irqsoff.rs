@@ -5,7 +5,10 @@ use std::{
     ptr,
 };
 
-use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
+use aya::maps::{
+    Array, MapData, PerCpuArray, RingBuf,
+    perf::{PerfEventArray, PerfEventArrayBuffer},
+};
 use smi_common::irqsoff::{IrqsoffRecord, IrqsoffStats, SelfTest, Watch};
 
 use super::{
@@ -16,6 +19,9 @@ use super::{
 /// The shipped object, built by `cargo xtask build-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/smilat-irqsoff-bpf"));
 
+/// By which the programs wake up a thread on a CPU.
+pub type ProbeEvent = PerfEventArrayBuffer<MapData>;
+
 /// The object, loaded.
 pub struct Bpf {
     object: Object,
@@ -23,6 +29,7 @@ pub struct Bpf {
     stats: PerCpuArray<MapData, Shared<IrqsoffStats>>,
     records: RingBuf<MapData>,
     asked: Array<MapData, u64>,
+    probes: PerfEventArray<MapData>,
     self_test: Array<MapData, Shared<SelfTest>>,
 }
 
@@ -52,6 +59,7 @@ impl Bpf {
             stats: object.take("IRQSOFF_STATS")?,
             records: object.take("IRQSOFF_RECORDS")?,
             asked: object.take("IRQSOFF_ASKED")?,
+            probes: object.take("IRQSOFF_PROBES")?,
             self_test: object.take("IRQSOFF_SELF_TEST")?,
             object,
         })
@@ -90,6 +98,16 @@ impl Bpf {
         let failed = BpfError::map("IRQSOFF_ASKED");
         let asked = self.asked.get(&0, 0).map_err(&failed)?;
         self.asked.set(0, asked + 1, 0).map_err(failed)
+    }
+
+    /// What wakes up a thread on `cpu` where a section begins there.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn probe(&mut self, cpu: u32) -> Result<ProbeEvent, BpfError> {
+        self.probes
+            .open(cpu, Some(1))
+            .map_err(|error| BpfError::refused(format!("wake up a thread on CPU {cpu}"), &error))
     }
 
     /// Asks the program `self_test` for a stretch of `asked_ns`.

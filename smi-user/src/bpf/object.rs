@@ -191,7 +191,7 @@ impl Object {
         Ok(())
     }
 
-    /// Has the kernel run the raw tracepoint program `name` at `event`.
+    /// Has the kernel run the raw tracepoint program `name` at `event`, beside those it runs at already.
     ///
     /// # Errors
     /// When the kernel refuses it.
@@ -202,7 +202,9 @@ impl Object {
     ) -> Result<(), BpfError> {
         let refused = refused_program(name);
         let program: &mut RawTracePoint = self.program(name)?.try_into().map_err(&refused)?;
-        program.load().map_err(&refused)?;
+        if program.fd().is_err() {
+            program.load().map_err(&refused)?;
+        }
         program.attach(event).map_err(&refused)?;
         Ok(())
     }

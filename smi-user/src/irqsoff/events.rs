@@ -35,7 +35,7 @@ pub fn event(
     };
     let stack = stack(record);
     let trace = trace(record);
-    let of_trace = trace.iter().flat_map(|entry| [entry.first, entry.second]);
+    let of_trace = trace.iter().filter_map(function);
     let functions = [record.handler.function, record.callback.function];
     naming.learn(stack.iter().copied().chain(of_trace).chain(functions))?;
     let exempt = exemptions
@@ -140,6 +140,7 @@ fn handler(of: &wire::Handler, naming: &Naming) -> Option<Handler> {
         What::TimerEntry => ("timer", None),
         What::HrtimerEntry => ("hrtimer", None),
         What::CallEntry => ("call", None),
+        What::WorkEntry => ("irq_work", None),
         _ => return None,
     };
     Some(Handler {
@@ -158,7 +159,7 @@ fn softirq(number: u64) -> String {
 }
 
 fn what(number: u64) -> Option<What> {
-    const ALL: [What; 13] = [
+    const ALL: [What; 15] = [
         What::Switch,
         What::IrqEntry,
         What::IrqExit,
@@ -172,29 +173,52 @@ fn what(number: u64) -> Option<What> {
         What::IdleExit,
         What::CallEntry,
         What::CallExit,
+        What::WorkEntry,
+        What::WorkExit,
     ];
     ALL.into_iter().find(|what| *what as u64 == number)
 }
 
+/// The address of the function that `entry` is about, where there is one.
+fn function(entry: &TraceEntry) -> Option<u64> {
+    let address = match what(entry.what)? {
+        What::IrqEntry => entry.second,
+        What::TimerEntry
+        | What::TimerExit
+        | What::HrtimerEntry
+        | What::HrtimerExit
+        | What::CallEntry
+        | What::CallExit => entry.first,
+        _ => 0,
+    };
+    (address > 0).then_some(address)
+}
+
 fn words(entry: &TraceEntry, naming: &Naming) -> String {
-    let function = |address: u64| naming.words(address);
-    let (first, second) = (entry.first, entry.second);
-    match what(entry.what) {
-        Some(What::Switch) => format!("switch from thread {first} to {second}"),
-        Some(What::IrqEntry) => format!("interrupt {first} begins: {}", function(second)),
-        Some(What::IrqExit) => format!("interrupt {first} ends"),
-        Some(What::SoftirqEntry) => format!("softirq {} begins", softirq(first)),
-        Some(What::SoftirqExit) => format!("softirq {} ends", softirq(first)),
-        Some(What::TimerEntry) => format!("timer begins: {}", function(first)),
-        Some(What::TimerExit) => format!("timer ends: {}", function(first)),
-        Some(What::HrtimerEntry) => format!("hrtimer begins: {}", function(first)),
-        Some(What::HrtimerExit) => format!("hrtimer ends: {}", function(first)),
-        Some(What::IdleEntry) => format!("idle, state {first}"),
+    let number = entry.first;
+    let mut text = match what(entry.what) {
+        Some(What::Switch) => format!("switch from thread {number} to {}", entry.second),
+        Some(What::IrqEntry) => format!("interrupt {number} begins"),
+        Some(What::IrqExit) => format!("interrupt {number} ends"),
+        Some(What::SoftirqEntry) => format!("softirq {} begins", softirq(number)),
+        Some(What::SoftirqExit) => format!("softirq {} ends", softirq(number)),
+        Some(What::TimerEntry) => "timer begins".to_owned(),
+        Some(What::TimerExit) => "timer ends".to_owned(),
+        Some(What::HrtimerEntry) => "hrtimer begins".to_owned(),
+        Some(What::HrtimerExit) => "hrtimer ends".to_owned(),
+        Some(What::IdleEntry) => format!("idle, state {number}"),
         Some(What::IdleExit) => "idle no more".to_owned(),
-        Some(What::CallEntry) => format!("call by another CPU begins: {}", function(first)),
-        Some(What::CallExit) => format!("call by another CPU ends: {}", function(first)),
+        Some(What::CallEntry) => "call by another CPU begins".to_owned(),
+        Some(What::CallExit) => "call by another CPU ends".to_owned(),
+        Some(What::WorkEntry) => "irq_work begins".to_owned(),
+        Some(What::WorkExit) => "irq_work ends".to_owned(),
         Some(What::Nothing) | None => format!("entry of kind {}", entry.what),
+    };
+    if let Some(address) = function(entry) {
+        text.push_str(": ");
+        text.push_str(&naming.words(address));
     }
+    text
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ pub(super) fn watch() -> Result<(Watch, Option<BtfError>), BtfError> {
         hrtimer_function: btf.offset_of("hrtimer", &["function"])?,
         timer_function: btf.offset_of("timer_list", &["function"])?,
         irqaction_handler: btf.offset_of("irqaction", &["handler"])?,
+        event_hrtimer: btf.offset_of("perf_event", &["hw", "hrtimer"])?,
+        event_program: btf.offset_of("perf_event", &["prog"])?,
         task_pid: btf.offset_of("task_struct", &["pid"])?,
         // Kernels without PREEMPT_RT have no such member.
         task_softirq_disable: btf

@@ -10,6 +10,7 @@ mod limit;
 pub(crate) mod made_up;
 mod naming;
 mod picture;
+mod probe;
 mod settings;
 mod watching;
 

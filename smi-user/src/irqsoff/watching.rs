@@ -12,7 +12,7 @@ use smi_common::{
     irqsoff::{IrqsoffRecord, IrqsoffStats},
 };
 
-use super::{Exemptions, Settings, facts};
+use super::{Exemptions, Settings, facts, probe::Probe};
 use crate::{
     bpf::{BpfError, irqsoff::Bpf},
     counter::{self, Choice, Counter, Counting},
@@ -43,19 +43,22 @@ const NEEDED: [(&str, &str); 9] = [
     ("hrtimer_exit", "hrtimer_expire_exit"),
 ];
 
-/// The same, with what is not told without them.
-const WISHED: [(&str, &str, &str); 3] = [
-    ("idle", "cpu_idle", "idle CPUs that wake up late"),
-    (
-        "call_entry",
-        "csd_function_entry",
-        "functions that another CPU has a CPU run",
-    ),
-    (
-        "call_exit",
-        "csd_function_exit",
-        "functions that another CPU has a CPU run",
-    ),
+/// Functions that other CPUs have a CPU run, each by itself; since 6.5.
+const CALLS: [(&str, &str); 2] = [
+    ("call_entry", "csd_function_entry"),
+    ("call_exit", "csd_function_exit"),
+];
+/// The interrupts they come with, on older kernels.
+const CALL_INTERRUPTS: [(&str, &str); 4] = [
+    ("call_irq_entry", "call_function_single_entry"),
+    ("call_irq_entry", "call_function_entry"),
+    ("call_exit", "call_function_single_exit"),
+    ("call_exit", "call_function_exit"),
+];
+/// The interrupt in which a CPU does what its own code has put off.
+const WORK: [(&str, &str); 2] = [
+    ("work_entry", "irq_work_entry"),
+    ("work_exit", "irq_work_exit"),
 ];
 
 /// See the module. Dropping it stops everything.
@@ -65,6 +68,7 @@ pub struct Watching {
     clocks: BTreeMap<u32, CpuClock>,
     counter: Option<Box<dyn Counter>>,
     counting: BTreeMap<u32, Box<dyn Counting>>,
+    probes: BTreeMap<u32, Probe>,
     online: CpuList,
     warnings: Vec<String>,
 }
@@ -119,13 +123,24 @@ impl Watching {
             )),
         }
         bpf.set_sources(sources)?;
-        for (program, event) in NEEDED {
-            bpf.attach_raw_tracepoint(program, event)?;
+        attach(&mut bpf, &NEEDED)?;
+        if let Err(error) =
+            attach(&mut bpf, &CALLS).or_else(|_older| attach(&mut bpf, &CALL_INTERRUPTS))
+        {
+            warnings.push(format!(
+                "functions that other CPUs have a CPU run cannot be seen, so one that takes long counts as idle where the \
+                 CPU was idle: {error}"
+            ));
         }
-        for (program, event, what) in WISHED {
-            if let Err(error) = bpf.attach_raw_tracepoint(program, event) {
-                log::debug!("{what} are not told: {error}");
-            }
+        if let Err(error) = attach(&mut bpf, &WORK) {
+            warnings.push(format!(
+                "irq_work cannot be seen, so where it takes long that counts as idle or stopped: {error}"
+            ));
+        }
+        if let Err(error) = attach(&mut bpf, &[("idle", "cpu_idle")]) {
+            warnings.push(format!(
+                "idle states cannot be seen, so a tick for which an idle CPU wakes up late counts as interrupts off: {error}"
+            ));
         }
         bpf.verify(TICK)?;
         let mut this = Self {
@@ -134,6 +149,7 @@ impl Watching {
             clocks: BTreeMap::new(),
             counter,
             counting: BTreeMap::new(),
+            probes: BTreeMap::new(),
             online: CpuList::online()?,
             warnings,
         };
@@ -159,6 +175,15 @@ impl Watching {
                         "SMIs are not counted on CPU {cpu}, so a tick that one makes late counts as interrupts off: {error:#}"
                     )),
                 }
+            }
+            match Probe::start(cpu, self.bpf.probe(cpu)?) {
+                Ok(probe) => {
+                    self.probes.insert(cpu, probe);
+                }
+                Err(error) => self.warnings.push(format!(
+                    "what cannot be preempted is not tried on CPU {cpu}, so several sections one after the other may be told as \
+                     one: {error:#}"
+                )),
             }
             let program = self.bpf.perf_event_program(TICK)?;
             let clock = CpuClock::open(cpu, program, ns(self.settings.tick))
@@ -192,6 +217,7 @@ impl Watching {
         for cpu in gone.iter() {
             self.clocks.remove(&cpu);
             self.counting.remove(&cpu);
+            self.probes.remove(&cpu);
         }
         if !gone.is_empty() {
             self.warnings
@@ -263,6 +289,12 @@ impl Watching {
     pub fn stop(&mut self) {
         self.clocks.clear();
     }
+}
+
+/// Has the programs run at these raw tracepoints, up to the first that cannot be had.
+fn attach(bpf: &mut Bpf, to: &[(&'static str, &str)]) -> Result<(), BpfError> {
+    to.iter()
+        .try_for_each(|(program, event)| bpf.attach_raw_tracepoint(program, event))
 }
 
 /// Opens `counter` on `cpu` and has the programs read it, if it can be read within the kernel.

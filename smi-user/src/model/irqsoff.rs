@@ -20,6 +20,7 @@ pub fn kind_name(kind: Kind) -> &'static str {
         Kind::Smi => "smi",
         Kind::Nmi => "nmi",
         Kind::Idle => "idle",
+        Kind::Stopped => "stopped",
     }
 }
 
@@ -72,7 +73,7 @@ pub struct Event {
 /// A handler that ran where a stretch was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handler {
-    /// What kind: `irq`, `softirq`, `timer`, `hrtimer` or `call`.
+    /// What kind: `irq`, `softirq`, `timer`, `hrtimer`, `call` or `irq_work`.
     pub kind: String,
     /// Number of the interrupt, or name of the softirq.
     pub of: Option<String>,

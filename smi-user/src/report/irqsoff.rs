@@ -46,6 +46,7 @@ fn words(kind: Kind) -> &'static str {
         Kind::Smi => "an SMI",
         Kind::Nmi => "NMIs",
         Kind::Idle => "woke up late",
+        Kind::Stopped => "stopped, interrupts on",
     }
 }
 

@@ -54,15 +54,20 @@ const TRACEPOINTS: [&str; 4] = [
 ///
 /// Tracepoints are patched when their first two users come and their last two go (`kernel/tracepoint.c`); the switch of
 /// threads also when the first perf event of a thread comes and some time after the last is gone
-/// (`perf_sched_events` in `kernel/events/core.c`). So each gets users that stay.
-pub(super) fn patch_for_good() -> io::Result<()> {
+/// (`perf_sched_events` in `kernel/events/core.c`). So each gets users that stay, and so do `more` of them as far as this kernel
+/// has them.
+pub(super) fn patch_for_good(more: &[&str]) -> io::Result<()> {
     let tracing = Path::new("/sys/kernel/tracing");
     for instance in ["held-1", "held-2"] {
         let instance = tracing.join("instances").join(instance);
         fs::create_dir(&instance)?;
         fs::write(instance.join("tracing_on"), "0")?;
-        for tracepoint in TRACEPOINTS {
-            fs::write(instance.join("events").join(tracepoint).join("enable"), "1")?;
+        let events = instance.join("events");
+        let more = more
+            .iter()
+            .filter(|tracepoint| events.join(tracepoint).exists());
+        for tracepoint in TRACEPOINTS.iter().chain(more) {
+            fs::write(events.join(tracepoint).join("enable"), "1")?;
         }
     }
     hold_perf_event()

@@ -2,18 +2,25 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, hint,
     io::{BufRead as _, BufReader, Read as _},
     process::{Child, ExitStatus, Stdio},
-    sync::mpsc::{self, Receiver},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, Receiver},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 use smi_common::irqsoff::Kind;
-use smi_user::model::irqsoff::{Event, IrqsoffSnapshot, KindCounts};
+use smi_user::{
+    kernel::{cpus::CpuList, sched},
+    model::irqsoff::{Event, IrqsoffSnapshot, KindCounts},
+};
 
+use super::host;
 use crate::smilat;
 
 /// The module's way in (`tests/offender/smilat_offender.c`).
@@ -25,8 +32,13 @@ const LOGGED: &str = "/run/smilat/irqsoff.json";
 /// How long the kernel's verifier may take on an emulated CPU, and what was found to be told.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The CPU that is kept from something.
-const CPU: u32 = 1;
+/// The CPU that is kept from something: the last.
+fn cpu() -> u32 {
+    CpuList::online()
+        .ok()
+        .and_then(|online| online.highest())
+        .expect("a CPU is online")
+}
 
 /// A line of the report.
 enum Line {
@@ -155,7 +167,7 @@ impl Drop for Watch {
 /// Has the module keep `what` off in `context`; for how many ns it did.
 #[track_caller]
 fn offend(context: &str, what: &str, length: Duration) -> u64 {
-    let asked = format!("{context} {what} {} {CPU}", length.as_micros());
+    let asked = format!("{context} {what} {} {}", length.as_micros(), cpu());
     fs::write(OFFEND, &asked).expect(&asked);
     let took = fs::read_to_string(OFFEND).expect("how long");
     took.trim().parse().expect(&took)
@@ -176,7 +188,7 @@ fn names(event: &Event, function: &str) -> bool {
 fn of_module(events: &[Event]) -> Vec<&Event> {
     events
         .iter()
-        .filter(|event| event.cpu == CPU && names(event, "smilat_"))
+        .filter(|event| event.cpu == cpu() && names(event, "smilat_"))
         .collect()
 }
 
@@ -194,6 +206,9 @@ const CONTEXTS: [(&str, &str); 4] = [
     ("hrtimer", "smilat_hrtimer_callback"),
     ("tasklet", "smilat_tasklet_callback"),
 ];
+
+/// What comes before and after the part of a stretch that the module measures: interrupts' own way in and out.
+const OWN_NS: u64 = 100_000;
 
 /// For each context and length.
 pub(super) fn each_stretch_with_interrupts_off_is_found_once_with_its_length_and_function() {
@@ -242,7 +257,8 @@ pub(super) fn each_stretch_with_interrupts_off_is_found_once_with_its_length_and
             );
             assert!(names(event, function), "{context}, {length:?}: {event:#?}");
             assert!(
-                event.least_ns <= took_ns + tick_ns && took_ns <= event.least_ns + tick_ns,
+                (event.least_ns..=event.most_ns + OWN_NS).contains(&(took_ns + OWN_NS))
+                    && took_ns <= event.least_ns + tick_ns,
                 "{context}, {length:?}, off for {took_ns} ns: {event:#?}"
             );
             assert_eq!(
@@ -257,9 +273,80 @@ pub(super) fn each_stretch_with_interrupts_off_is_found_once_with_its_length_and
     }
 }
 
+/// By an interrupt that runs no handler of a device: since 6.5 the kernel tells of it.
+pub(super) fn a_function_that_another_cpu_asked_for_is_named_where_the_kernel_tells() {
+    const LENGTH: Duration = Duration::from_millis(300);
+    let is_told = fs::exists("/sys/kernel/tracing/events/csd/csd_function_entry").expect("looked");
+    let watch = Watch::start(&["--level=normal"]);
+    let asker = thread::spawn(|| {
+        sched::set_affinity([0]).expect("on the other CPU");
+        offend("call", "irqs", LENGTH)
+    });
+    let took_ns = asker.join().expect("asked");
+    let events = watch.events();
+    let found: Vec<&Event> = events
+        .iter()
+        .filter(|event| event.cpu == cpu() && event.most_ns >= took_ns)
+        .collect();
+    let [event] = found[..] else {
+        panic!("off for {took_ns} ns: {events:#?}");
+    };
+    assert_eq!(event.kind, Kind::Disabled, "{event:#?}");
+    let handler = event.handler.as_ref().expect("a handler");
+    let function = handler.function.as_deref();
+    println!("    told by the kernel: {is_told}; named {function:?}");
+    assert_eq!(handler.kind, "call", "{event:#?}");
+    assert_eq!(
+        function.is_some_and(|name| name.starts_with("smilat_call_callback")),
+        is_told,
+        "{event:#?}"
+    );
+    assert!(watch.end().status.success());
+}
+
+/// The host takes the machine away from code that has nothing off, and no account of steal tells.
+pub(super) fn a_stop_from_outside_is_not_taken_for_interrupts_that_were_off() {
+    const STOPS: usize = 12;
+    const LENGTH: Duration = Duration::from_millis(200);
+    let cpus = format!("--cpus={}", cpu());
+    let watch = Watch::start(&["--level=normal", &cpus]);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            sched::set_affinity([cpu()]).expect("on the watched CPU");
+            while !is_over.load(Ordering::Relaxed) {
+                hint::spin_loop();
+            }
+        });
+        let asker = scope.spawn(|| {
+            sched::set_affinity([0]).expect("on the other CPU");
+            for _ in 0..STOPS {
+                thread::sleep(Duration::from_millis(50));
+                host::stop(LENGTH);
+            }
+        });
+        let asked = asker.join();
+        is_over.store(true, Ordering::Relaxed);
+        asked.expect("stopped");
+    });
+    let events = watch.events();
+    let of_stops: Vec<&Event> = events
+        .iter()
+        .filter(|event| event.most_ns >= LENGTH.as_nanos() as u64)
+        .collect();
+    let of_kind = |kind: Kind| of_stops.iter().filter(|event| event.kind == kind).count();
+    let (stopped, disabled) = (of_kind(Kind::Stopped), of_kind(Kind::Disabled));
+    println!("    {STOPS} stops: {stopped} seen as such, {disabled} as interrupts off");
+    assert_eq!(of_stops.len(), STOPS, "{events:#?}");
+    // One that comes while the kernel handles an interrupt has them off for as long.
+    assert!(stopped >= STOPS * 3 / 4, "{events:#?}");
+    assert_eq!(stopped + disabled, STOPS, "{events:#?}");
+    assert!(watch.end().status.success());
+}
+
 /// What was counted of one kind on the CPU.
 fn kind(snapshot: &IrqsoffSnapshot, kind: Kind) -> Option<KindCounts> {
-    let cpu = snapshot.cpus.iter().find(|cpu| cpu.cpu == CPU)?;
+    let cpu = snapshot.cpus.iter().find(|one| one.cpu == cpu())?;
     cpu.kinds.iter().find(|counts| counts.kind == kind).cloned()
 }
 
@@ -362,9 +449,10 @@ pub(super) fn max_log_keeps_entries_back_and_counts_all() {
     let _none = fs::remove_file(LOGGED);
     // By stack: which they are differs where other interrupts came first when they were on again.
     let mut logged: BTreeMap<String, u64> = BTreeMap::new();
+    let cpus = format!("--cpus={}", cpu());
     for most in [1, 3] {
         let limit = format!("--max-log={most}");
-        let watch = Watch::start(&["--level=normal", "--cpus=1", &limit]);
+        let watch = Watch::start(&["--level=normal", &cpus, &limit]);
         let (mut admitted, mut all) = (0, 0);
         for _ in 0..TIMES {
             offend("process", "irqs", LENGTH);

@@ -125,7 +125,7 @@ impl Bench {
     }
 }
 
-const BENCHES: [Bench; 15] = [
+const BENCHES: [Bench; 19] = [
     Bench::new(Kernel::Stock6_1, Profile::TwoCpus, "stock"),
     Bench::new(Kernel::Rt6_1, Profile::TwoCpus, "rt").with_peers(),
     Bench::new(Kernel::Rt6_1, Profile::Exact, "exact"),
@@ -141,6 +141,10 @@ const BENCHES: [Bench; 15] = [
     Bench::new(Kernel::Rt6_1, Profile::TwoCpus, "irqsoff").with_offender(),
     Bench::new(Kernel::Stock6_12, Profile::TwoCpus, "irqsoff").with_offender(),
     Bench::new(Kernel::Rt6_12, Profile::TwoCpus, "irqsoff").with_offender(),
+    Bench::new(Kernel::Stock6_1, Profile::Exact, "irqsoff-exact").with_offender(),
+    Bench::new(Kernel::Rt6_1, Profile::Exact, "irqsoff-exact").with_offender(),
+    Bench::new(Kernel::Stock6_12, Profile::Exact, "irqsoff-exact").with_offender(),
+    Bench::new(Kernel::Rt6_12, Profile::Exact, "irqsoff-exact").with_offender(),
 ];
 
 /// Carries out what was asked for.
