@@ -6,7 +6,8 @@
  * echo "CONTEXT WHAT MICROSECONDS CPU" > /sys/module/smilat_offender/parameters/offend
  *
  * CONTEXT: process, timer, irqtimer (its callback runs with interrupts off throughout), hrtimer, tasklet, call (asked for
- * by another CPU). WHAT: irqs, preempt, bh, nothing; or irqs and preempt by way of functions that are to be exempt
+ * by another CPU). WHAT: irqs, preempt, bh, nothing; many (short sections with interrupts and preemption off, one after the
+ * other, with chances to preempt between); or irqs and preempt by way of functions that are to be exempt
  * (exempt-irqs, exempt-preempt). Returns when it is over; the file then holds for how many ns it was off.
  */
 #include <linux/completion.h>
@@ -17,7 +18,9 @@
 #include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
+#include <linux/sched.h>
 #include <linux/smp.h>
+#include <linux/spinlock.h>
 #include <linux/timer.h>
 #include <linux/workqueue.h>
 
@@ -61,6 +64,20 @@ static noinline void smilat_bh_off(u64 ns)
 	barrier();
 }
 
+static DEFINE_RAW_SPINLOCK(lock);
+
+static noinline void smilat_many_sections(u64 ns)
+{
+	u64 begin = ktime_get_mono_fast_ns();
+
+	while (ktime_get_mono_fast_ns() - begin < ns) {
+		raw_spin_lock_irq(&lock);
+		smilat_wait(200 * NSEC_PER_USEC);
+		raw_spin_unlock_irq(&lock);
+		cond_resched();
+	}
+}
+
 static noinline void smilat_exempt_irqs_off(u64 ns)
 {
 	smilat_irqs_off(ns);
@@ -99,6 +116,8 @@ static noinline void smilat_offend(void)
 		smilat_bh_off(length_ns);
 	else if (!strcmp(what, "nothing"))
 		smilat_wait(length_ns);
+	else if (!strcmp(what, "many"))
+		smilat_many_sections(length_ns);
 	else if (!strcmp(what, "exempt-irqs"))
 		smilat_exempt_irqs_off(length_ns);
 	else if (!strcmp(what, "exempt-preempt"))

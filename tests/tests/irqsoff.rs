@@ -267,6 +267,10 @@ fn bad_input_is_refused_with_value_limit_and_remedy() {
         ),
         (&["--disposition=panic"], &["--yes-panic-this-machine"]),
         (
+            &["--disposition=dump", "--dump-folder", named],
+            &["cannot write to", named, "--dump-folder"],
+        ),
+        (
             &["--yes-panic-this-machine"],
             &["belongs to --disposition panic"],
         ),

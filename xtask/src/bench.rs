@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: smilat beside its peers, in one run on one machine.
 
+mod irqsoff;
+
 use std::{
     fmt::Write as _,
     fs,
@@ -26,6 +28,8 @@ pub(crate) enum Name {
     Exposure,
     /// Nanoseconds to record a gap within the kernel, with and without its cause
     Gap,
+    /// CPU time that `smilat irqsoff` takes, idle and busy
+    Irqsoff,
 }
 
 /// Rounds of a comparison; its members take turns, so that a slow spell of the machine hits all.
@@ -37,9 +41,9 @@ pub(crate) fn bench(name: Option<Name>) -> Result<()> {
         sh::is_root(),
         "benchmarks set priorities and load BPF; run `cargo xtask bench` as root"
     );
-    let peers = ["oslat", "cyclictest"];
+    let peers = ["oslat", "cyclictest", "stress-ng"];
     if peers.iter().any(|peer| sh::find(peer).is_none()) {
-        setup::install_packages(&["rt-tests"])?;
+        setup::install_packages(&["rt-tests", "stress-ng"])?;
     }
     let smilat = run::build()?;
     let run = |name| match name {
@@ -47,6 +51,7 @@ pub(crate) fn bench(name: Option<Name>) -> Result<()> {
         Name::Lateness => lateness(&smilat),
         Name::Exposure => exposure(&smilat),
         Name::Gap => gap(),
+        Name::Irqsoff => irqsoff::irqsoff(&smilat),
     };
     if let Some(name) = name {
         print!("{}", run(name)?);
@@ -272,6 +277,10 @@ impl Load {
 }
 
 impl Load {
+    fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Ends it as Ctrl-C would; the last line of NDJSON it printed.
     fn last_snapshot(mut self) -> Result<Value> {
         let pid = libc::pid_t::try_from(self.0.id())?;

@@ -13,6 +13,9 @@ use thiserror::Error;
 
 use crate::model::irqsoff::{Event, kind_name};
 
+/// Stacks that are told apart: a machine that has more of them has its file written at each for months.
+const STACKS: usize = 1000;
+
 /// What the log was could not be read or kept.
 #[derive(Debug, Error)]
 #[error(
@@ -73,22 +76,26 @@ impl Limit {
         })
     }
 
-    /// Whether `event` may be logged; counts it if so.
+    /// Whether `event` may be logged: not if its stack was logged as often as that, and not if it is another one than the
+    /// first 1,000.
+    pub fn admits(&self, event: &Event) -> bool {
+        match self.kept.logged.get(&stack(event)) {
+            Some(times) => *times < self.most,
+            None => self.most > 0 && self.kept.logged.len() < STACKS,
+        }
+    }
+
+    /// Notes that `event` is logged.
     ///
     /// # Errors
-    /// When that cannot be kept; the event may be logged all the same.
-    pub fn admit(&mut self, event: &Event) -> Result<bool, LimitError> {
-        let times = self.kept.logged.entry(stack(event)).or_default();
-        if *times >= self.most {
-            return Ok(false);
-        }
-        *times += 1;
+    /// When that cannot be kept for who comes after; this one knows.
+    pub fn add(&mut self, event: &Event) -> Result<(), LimitError> {
+        *self.kept.logged.entry(stack(event)).or_default() += 1;
         self.keep().map_err(|source| LimitError {
             step: "write",
             path: self.path.clone(),
             source,
-        })?;
-        Ok(true)
+        })
     }
 
     fn keep(&self) -> io::Result<()> {
@@ -142,16 +149,47 @@ mod tests {
         later.stack[0] = "__do_softirq+0xff".to_owned();
         later.cpu = 0;
         let mut limit = load("one", 1);
-        assert!(limit.admit(&event()).expect("kept"));
-        assert!(!limit.admit(&later).expect("kept"), "the same functions");
-        assert!(limit.admit(&elsewhere).expect("kept"));
+        assert!(limit.admits(&event()));
+        limit.add(&event()).expect("kept");
+        assert!(!limit.admits(&later), "the same functions");
+        assert!(limit.admits(&elsewhere));
         // Another smilat goes on from there.
         let mut limit = load("one", 2);
-        assert!(limit.admit(&later).expect("kept"));
-        assert!(!limit.admit(&event()).expect("kept"));
-        let mut limit = load("two", 1);
-        assert!(limit.admit(&event()).expect("kept"));
-        assert!(!load("two", 0).admit(&elsewhere).expect("kept"));
+        assert!(limit.admits(&later));
+        limit.add(&later).expect("kept");
+        assert!(!limit.admits(&event()));
+        assert!(load("two", 1).admits(&event()));
+        assert!(!load("two", 0).admits(&elsewhere));
+    }
+
+    #[test]
+    fn there_is_an_end_to_the_stacks_that_are_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut limit = Limit::load(&folder.path().join("irqsoff.json"), "one", 2).expect("begun");
+        let known = event();
+        limit.add(&known).expect("kept");
+        limit
+            .kept
+            .logged
+            .extend((1..STACKS).map(|stack| (stack.to_string(), 1)));
+        let mut other = event();
+        other.stack.clear();
+        assert!(limit.admits(&known));
+        assert!(!limit.admits(&other));
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_told_and_known() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("irqsoff.json");
+        let mut limit = Limit::load(&path, "one", 1).expect("begun");
+        fs::create_dir(&path).expect("in its way");
+        let error = limit.add(&event()).expect_err("in the way").to_string();
+        assert!(
+            error.contains(&format!("cannot write {}", path.display())),
+            "{error}"
+        );
+        assert!(!limit.admits(&event()));
     }
 
     #[test]
@@ -159,7 +197,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("irqsoff.json");
         fs::write(&path, "no JSON").expect("written");
-        let mut limit = Limit::load(&path, "one", 1).expect("begun anew");
-        assert!(limit.admit(&event()).expect("kept"));
+        let limit = Limit::load(&path, "one", 1).expect("begun anew");
+        assert!(limit.admits(&event()));
     }
 }

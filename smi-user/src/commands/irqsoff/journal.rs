@@ -1,6 +1,6 @@
 //! The watch, and what is written of it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
@@ -37,13 +37,20 @@ pub(super) struct Journal {
     interval: u64,
     logged: u64,
     suppressed: u64,
-    lost_told: bool,
-    left_out: bool,
+    told: Told,
     /// A state file that is being made.
     dump: Option<Dump>,
     /// The longest stretch with interrupts off that was found, for a self-test.
     pub(super) noticed: Option<Event>,
     self_test: bool,
+}
+
+/// What the user was warned of; once is enough.
+#[derive(Default)]
+struct Told {
+    lost: bool,
+    left_out: bool,
+    unkept: bool,
 }
 
 /// A state file that waits for the CPUs to tell what they do.
@@ -60,6 +67,17 @@ impl Journal {
     /// # Errors
     /// When the kernel refuses something.
     pub(super) fn new(args: &IrqsoffArgs, asked: Asked) -> Result<Self> {
+        if args.disposition == Disposition::Dump {
+            let folder = &args.dump_folder;
+            fs::create_dir_all(folder)
+                .and_then(|()| tempfile::tempfile_in(folder))
+                .with_context(|| {
+                    format!(
+                        "cannot write to {}; choose another --dump-folder",
+                        folder.display()
+                    )
+                })?;
+        }
         let watching =
             Watching::start(asked.settings, &asked.exemptions, args.counter).map_err(explain)?;
         Ok(Self {
@@ -75,8 +93,7 @@ impl Journal {
             interval: 0,
             logged: 0,
             suppressed: 0,
-            lost_told: false,
-            left_out: false,
+            told: Told::default(),
             dump: None,
             noticed: None,
             self_test: asked.self_test.is_some(),
@@ -132,7 +149,7 @@ impl Journal {
                 self.take(&event, tick_ns, output)?;
             }
         }
-        self.finish_dump()?;
+        self.finish_dump();
         for warning in self.watching.warnings() {
             log::warn!("{warning}");
         }
@@ -150,7 +167,14 @@ impl Journal {
             }
         }
         // A self-test is to be seen whenever it is made.
-        let admitted = is_logged && (self.self_test || self.limit.admit(event)?);
+        let admitted = is_logged && (self.self_test || self.limit.admits(event));
+        if admitted
+            && !self.self_test
+            && let Err(error) = self.limit.add(event)
+            && !std::mem::replace(&mut self.told.unkept, true)
+        {
+            log::warn!("{:#}", anyhow::Error::new(error));
+        }
         self.logged += u64::from(admitted);
         self.suppressed += u64::from(is_logged && !admitted);
         let text = entry(event, tick_ns, &self.zone);
@@ -184,21 +208,24 @@ impl Journal {
         Ok(())
     }
 
-    fn finish_dump(&mut self) -> Result<()> {
+    fn finish_dump(&mut self) {
         let cpus = self.watching.ticking();
         let is_over =
             |dump: &mut Dump| dump.picture.is_complete(&cpus) || Instant::now() >= dump.until;
         if let Some(dump) = self.dump.take_if(is_over) {
-            let path = dump.picture.write(
+            let written = dump.picture.write(
                 &self.dump_folder,
                 &dump.why,
                 dump.time,
                 &cpus,
                 &mut self.naming,
-            )?;
-            log::warn!("the state of the machine is in {}", path.display());
+            );
+            // A full disk is no reason to look no longer.
+            match written {
+                Ok(path) => log::warn!("the state of the machine is in {}", path.display()),
+                Err(error) => log::error!("the state of the machine is lost: {error:#}"),
+            }
         }
-        Ok(())
     }
 
     /// Whether a state file is being made.
@@ -220,7 +247,7 @@ impl Journal {
             .filter_map(|cpu| Some(counts(cpu, stats.get(cpu as usize)?)))
             .collect();
         let lost = cpus.iter().any(|cpu| cpu.records_lost > 0);
-        if lost && !std::mem::replace(&mut self.lost_told, true) {
+        if lost && !std::mem::replace(&mut self.told.lost, true) {
             log::warn!("some stretches are counted only: too many came at once to pass on each");
         }
         Ok(IrqsoffSnapshot {
@@ -255,7 +282,7 @@ impl Journal {
 
     /// Hands over a report.
     pub(super) fn send(&mut self, output: &Output, report: Bytes) {
-        if output.send(report) == Sent::Full && !std::mem::replace(&mut self.left_out, true) {
+        if output.send(report) == Sent::Full && !std::mem::replace(&mut self.told.left_out, true) {
             log::warn!("the reader of the reports does not keep up: some entries are left out");
         }
     }

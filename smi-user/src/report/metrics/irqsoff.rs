@@ -35,7 +35,7 @@ fn stretches(list: &mut List, snapshot: &IrqsoffSnapshot) {
         "smilat.irqsoff.stretches",
         "{stretch}",
         "Stretches of at least the threshold: with interrupts off (disabled), preemption or bottom halves off, or in one run of a \
-         softirq; and late ticks that the hypervisor, SMIs, NMIs or a CPU that woke up late made. Exempt ones are not among them.",
+         softirq; and late ticks that the hypervisor, SMIs, NMIs, a CPU that woke up late or something unknown made. Exempt ones are not among them.",
         by_kind(|counts| Count(counts.count)),
     );
     list.counter(
