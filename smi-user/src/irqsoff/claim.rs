@@ -24,7 +24,9 @@ pub enum ClaimError {
         holder: String,
     },
     /// A lock cannot be had.
-    #[error("cannot lock {path}")]
+    #[error(
+        "cannot lock {path}, by which no two smilats watch the same CPU; run it as root, or let it write to that folder"
+    )]
     Lock {
         /// The file.
         path: PathBuf,

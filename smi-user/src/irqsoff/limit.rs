@@ -19,7 +19,8 @@ const STACKS: usize = 1000;
 /// What the log was could not be read or kept.
 #[derive(Debug, Error)]
 #[error(
-    "cannot {step} {path}, where it is kept how often each stack was logged since the machine started"
+    "cannot {step} {path}, where it is kept how often each stack was logged since the machine started; run it as root, or let it \
+     write to that folder"
 )]
 pub struct LimitError {
     step: &'static str,

@@ -3,14 +3,10 @@
 use std::{
     collections::BTreeMap,
     fs, hint,
-    io::{BufRead as _, BufReader, Read as _},
-    process::{Child, ExitStatus, Stdio},
-    sync::{
-        atomic::{AtomicBool, Ordering},
-        mpsc::{self, Receiver},
-    },
-    thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    process::ExitStatus,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -21,7 +17,7 @@ use smi_user::{
     model::irqsoff::{Event, IrqsoffSnapshot, KindCounts},
 };
 
-use super::host;
+use super::{host, telling::Telling};
 use crate::smilat;
 
 /// The module's way in (`tests/offender/smilat_offender.c`).
@@ -29,9 +25,6 @@ const OFFEND: &str = "/sys/module/smilat_offender/parameters/offend";
 
 /// How often each stack was logged since the machine started.
 const LOGGED: &str = "/run/smilat/irqsoff.json";
-
-/// How long the kernel's verifier may take on an emulated CPU, and what was found to be told.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The CPU that is kept from something: the last.
 fn cpu() -> u32 {
@@ -58,11 +51,7 @@ impl Line {
 }
 
 /// A `smilat irqsoff` under way. Dropped, it ends.
-struct Watch {
-    child: Child,
-    lines: Receiver<Line>,
-    words: Option<JoinHandle<String>>,
-}
+struct Watch(Telling<Line>);
 
 /// What it told until its end.
 struct Told {
@@ -75,48 +64,18 @@ impl Watch {
     /// Starts it, and waits until it watches.
     #[track_caller]
     fn start(args: &[&str]) -> Self {
-        let mut child = smilat()
+        let mut command = smilat();
+        command
             .args(["irqsoff", "--format=ndjson", "--interval=1s"])
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("smilat starts");
-        let output = child.stdout.take().expect("piped");
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for line in BufReader::new(output).lines() {
-                let line = line.expect("UTF-8");
-                if sender.send(Line::parse(&line)).is_err() {
-                    break;
-                }
-            }
-        });
-        let mut errors = child.stderr.take().expect("piped");
-        let words = thread::spawn(move || {
-            let mut words = String::new();
-            errors.read_to_string(&mut words).expect("UTF-8");
-            words
-        });
-        let mut watch = Self {
-            child,
-            lines,
-            words: Some(words),
-        };
-        let until = Instant::now() + PATIENCE;
+            .args(args);
+        let telling = Telling::start(command, Line::parse);
         loop {
-            match watch
-                .lines
-                .recv_timeout(until.saturating_duration_since(Instant::now()))
-            {
-                Ok(Line::Snapshot(_)) => return watch,
+            match telling.next() {
+                Ok(Line::Snapshot(_)) => return Self(telling),
                 Ok(Line::Event(_)) => {}
                 Err(_) => {
-                    let _killed = watch.child.kill();
-                    panic!(
-                        "no snapshot; {}",
-                        watch.words.take().expect("once").join().expect("read")
-                    );
+                    telling.signal(libc::SIGKILL);
+                    panic!("no snapshot; {}", telling.ended().words);
                 }
             }
         }
@@ -128,7 +87,7 @@ impl Watch {
         let now = Timestamp::now();
         let mut snapshots = 0;
         while snapshots < 2 {
-            match self.lines.recv_timeout(PATIENCE).expect("a line") {
+            match self.0.next().expect("a line") {
                 Line::Event(event) => events.push(*event),
                 Line::Snapshot(snapshot) => snapshots += u32::from(snapshot.time > now),
             }
@@ -137,32 +96,20 @@ impl Watch {
     }
 
     /// Ends it as Ctrl-C does.
-    fn end(mut self) -> Told {
-        let pid = libc::pid_t::try_from(self.child.id()).expect("a pid");
-        // SAFETY: the child was not waited for, so the number is still its own.
-        assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
-        let mut last = None;
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
-            if let Line::Snapshot(snapshot) = line {
-                last = Some(snapshot);
-            }
-        }
-        let status = self.child.wait().expect("it ends");
-        let words = self.words.take().expect("once").join().expect("read");
-        let last = last.expect(&words);
-        assert!(last.last, "{words}");
+    fn end(self) -> Told {
+        self.0.signal(libc::SIGINT);
+        let ended = self.0.ended();
+        let last = ended.lines.into_iter().rev().find_map(|line| match line {
+            Line::Snapshot(snapshot) => Some(snapshot),
+            Line::Event(_) => None,
+        });
+        let last = last.expect(&ended.words);
+        assert!(last.last, "{}", ended.words);
         Told {
-            status,
+            status: ended.status,
             last,
-            words,
+            words: ended.words,
         }
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        let _ended = self.child.kill();
-        let _status = self.child.wait();
     }
 }
 

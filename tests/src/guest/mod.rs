@@ -28,6 +28,7 @@ mod silence;
 mod spin;
 mod state;
 mod symbols;
+mod telling;
 mod tracers;
 mod unproven;
 mod verify;

@@ -1,27 +1,16 @@
 //! Runs smilat while a test does something to the machine.
 
-use std::{
-    io::{BufRead as _, BufReader, Read as _},
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{self, Receiver},
-    thread::{self, JoinHandle},
-    time::{Duration, Instant},
-};
+use std::process::{Command, ExitStatus};
 
 use smi_user::model::Snapshot;
 
+use super::telling::Telling;
 use crate::smilat;
-
-/// How long the first snapshot may take: the kernel's verifier is slow on an emulated CPU.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A `smilat run` under way. Dropped, it ends.
 pub(super) struct Watch {
-    child: Child,
-    snapshots: Receiver<Snapshot>,
+    telling: Telling<Snapshot>,
     first: Option<Snapshot>,
-    /// Reads standard error to its end.
-    words: Option<JoinHandle<String>>,
 }
 
 /// What smilat told, from its start to its end.
@@ -49,37 +38,14 @@ impl Watch {
     /// As [`Watch::start`].
     #[track_caller]
     pub(super) fn start_by(mut command: Command, args: &[&str]) -> Self {
-        let mut child = command
+        command
             .args(["run", "--format=ndjson", "--interval=1s"])
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("smilat starts");
-        let output = child.stdout.take().expect("piped");
-        let (sender, snapshots) = mpsc::channel();
-        thread::spawn(move || {
-            for line in BufReader::new(output).lines() {
-                let line = line.expect("UTF-8");
-                let snapshot = serde_json::from_str(&line).expect("a snapshot");
-                if sender.send(snapshot).is_err() {
-                    break;
-                }
-            }
+            .args(args);
+        let telling = Telling::start(command, |line| {
+            serde_json::from_str(line).expect("a snapshot")
         });
-        let mut errors = child.stderr.take().expect("piped");
-        let words = thread::spawn(move || {
-            let mut words = String::new();
-            errors.read_to_string(&mut words).expect("UTF-8");
-            words
-        });
-        let mut watch = Self {
-            child,
-            snapshots,
-            first: None,
-            words: Some(words),
-        };
-        watch.first = watch.snapshots.recv_timeout(PATIENCE).ok();
+        let first = telling.next().ok();
+        let watch = Self { telling, first };
         assert!(
             watch.first.is_some(),
             "no first snapshot; {}",
@@ -90,15 +56,13 @@ impl Watch {
 
     /// Its process number.
     pub(super) fn id(&self) -> u32 {
-        self.child.id()
+        self.telling.id()
     }
 
     /// Sends it `signal`.
     #[track_caller]
     pub(super) fn signal(&self, signal: libc::c_int) {
-        let pid = libc::pid_t::try_from(self.id()).expect("a pid");
-        // SAFETY: the child was not waited for, so the number is still its own.
-        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+        self.telling.signal(signal);
     }
 
     /// Ends it as Ctrl-C does; all snapshots, the first one first.
@@ -127,25 +91,12 @@ impl Watch {
     /// # Panics
     /// When a snapshot is missing.
     #[track_caller]
-    pub(super) fn ended(mut self) -> Told {
-        let began = Instant::now();
-        let status = loop {
-            if let Some(status) = self.child.try_wait().expect("a child") {
-                break status;
-            }
-            assert!(began.elapsed() < PATIENCE, "smilat does not end");
-            thread::sleep(Duration::from_millis(10));
-        };
-        let words = self.words.take().expect("not joined before");
+    pub(super) fn ended(self) -> Told {
+        let ended = self.telling.ended();
         let told = Told {
-            status,
-            snapshots: self
-                .first
-                .take()
-                .into_iter()
-                .chain(self.snapshots.iter())
-                .collect(),
-            words: words.join().expect("the reader of standard error"),
+            status: ended.status,
+            snapshots: self.first.into_iter().chain(ended.lines).collect(),
+            words: ended.words,
         };
         let last = told.snapshots.last();
         assert!(last.is_none_or(|last| last.last), "no last one");
@@ -153,14 +104,5 @@ impl Watch {
             assert_eq!(snapshot.interval, expected, "a snapshot is missing");
         }
         told
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        // It may have ended by itself; either way there is nothing more to do than to reap it, and to let the next start
-        // put back what it changed.
-        let _ended = self.child.kill();
-        let _status = self.child.wait();
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Family, List, Sample,
-    Value::{self, Count, Ns, Time},
+    Value::{self, Count, Ns},
     Way,
 };
 use crate::model::{CauseStats, CpuSnapshot, GapKind, Snapshot};
@@ -142,11 +142,7 @@ fn windows_and_records(list: &mut List, snapshot: &Snapshot) {
 /// What finds the gaps, and how it was set.
 fn settings(list: &mut List, snapshot: &Snapshot, way: &Way<'_>) {
     let detector = &snapshot.detector;
-    list.info(
-        "smilat.build_info",
-        "Which smilat this is.",
-        [("version", env!("CARGO_PKG_VERSION").to_owned())],
-    );
+    list.build();
     let gap_kind = match detector.gap_kind {
         GapKind::Gap => "gap",
         GapKind::WindowMax => "window_max",
@@ -227,12 +223,7 @@ fn own(list: &mut List, snapshot: &Snapshot) {
         "Time that smilat's BPF programs took; with the spin detector, sampling included.",
         cost.bpf.map(|bpf| Ns(bpf.run_ns)),
     );
-    list.gauge(
-        "smilat.snapshot.timestamp",
-        "s",
-        "When the snapshot was taken that all of this is from, since 1970.",
-        [Time(snapshot.time)],
-    );
+    list.taken(snapshot.time);
     list.counter(
         "smilat.snapshots",
         "{snapshot}",

@@ -4,7 +4,7 @@ use smi_common::irqsoff::Kind;
 
 use super::{
     Family, List, Sample,
-    Value::{self, Count, Gaps, Ns, Time},
+    Value::{self, Count, Gaps, Ns},
 };
 use crate::model::{
     Interval,
@@ -137,23 +137,9 @@ fn ticks(list: &mut List, snapshot: &IrqsoffSnapshot) {
 }
 
 fn own(list: &mut List, snapshot: &IrqsoffSnapshot, displaced: u64) {
-    list.info(
-        "smilat.build_info",
-        "Which smilat this is.",
-        [("version", env!("CARGO_PKG_VERSION").to_owned())],
-    );
-    list.gauge(
-        "smilat.snapshot.timestamp",
-        "s",
-        "When the snapshot was taken that all of this is from, since 1970.",
-        [Time(snapshot.time)],
-    );
-    list.counter(
-        "smilat.http.connections.displaced",
-        "{connection}",
-        "Connections that were closed, the one idle longest first, because too many were open and another came.",
-        [Count(displaced)],
-    );
+    list.build();
+    list.taken(snapshot.time);
+    list.displaced(displaced);
 }
 
 fn sample(cpu: &CpuCounts, value: Value) -> Sample {

@@ -146,6 +146,35 @@ impl List {
         self.add(Kind::Histogram, name, "s", help, samples);
     }
 
+    /// Which smilat it is.
+    fn build(&mut self) {
+        self.info(
+            "smilat.build_info",
+            "Which smilat this is.",
+            [("version", env!("CARGO_PKG_VERSION").to_owned())],
+        );
+    }
+
+    /// When the snapshot was taken.
+    fn taken(&mut self, time: Timestamp) {
+        self.gauge(
+            "smilat.snapshot.timestamp",
+            "s",
+            "When the snapshot was taken that all of this is from, since 1970.",
+            [Value::Time(time)],
+        );
+    }
+
+    /// Connections closed for others.
+    fn displaced(&mut self, connections: u64) {
+        self.counter(
+            "smilat.http.connections.displaced",
+            "{connection}",
+            "Connections that were closed, the one idle longest first, because too many were open and another came.",
+            [Value::Count(connections)],
+        );
+    }
+
     fn add(
         &mut self,
         kind: Kind,

@@ -120,12 +120,7 @@ impl Way<'_> {
     /// How this way itself fared.
     pub(super) fn own(&self, list: &mut List) {
         match self {
-            Self::Scrape { served, .. } => list.counter(
-                "smilat.http.connections.displaced",
-                "{connection}",
-                "Connections that were closed, the one idle longest first, because too many were open and another came.",
-                [Count(served.connections_displaced)],
-            ),
+            Self::Scrape { served, .. } => list.displaced(served.connections_displaced),
             Self::Push { counts, .. } => {
                 let outcome = |outcome, count| Sample::from(Count(count)).with("outcome", &outcome);
                 list.counter(
