@@ -94,14 +94,14 @@ fn program(watch: &Watch, cpu: &Cpu) -> u64 {
 }
 
 /// Runs where the callback of a high-resolution timer returns: perf runs no program where it does not know the registers, as
-/// some kernels have it with idle CPUs, and there the tick is taken without them.
+/// some kernels have it with idle CPUs, and there the tick is taken without them. Returns whether the timer is ours.
 #[inline(always)]
-pub(super) fn tick_without_registers(ctx: &RawTracePointContext, cpu: &Cpu) {
+pub(super) fn tick_without_registers(ctx: &RawTracePointContext, cpu: &Cpu) -> bool {
     let (Some(watch), Some(own)) = (IRQSOFF.get(0), IRQSOFF_OWN.get(0)) else {
-        return;
+        return false;
     };
     if cpu.hrtimer.get().function != own.callback {
-        return;
+        return false;
     }
     let ticked = cpu.ticked.take() > 0;
     // By what is known of those on other CPUs.
@@ -117,6 +117,7 @@ pub(super) fn tick_without_registers(ctx: &RawTracePointContext, cpu: &Cpu) {
     if is_ours {
         cpu.left_ns.set(Kernel::now());
     }
+    is_ours
 }
 
 #[inline(always)]
@@ -126,18 +127,19 @@ fn run(under: Under, watch: &Watch, cpu: &Cpu) {
     let now_ns = Kernel::now();
     cpu.own_callback.set(cpu.hrtimer.get().function);
     let before_ns = cpu.last_tick_ns.replace(now_ns);
-    if before_ns == 0 {
-        // What was before is not known.
-        cpu.open_ns.set(now_ns);
-        cpu.longest.take();
-        return;
-    }
     let mut due_ns = cpu.due_ns.get();
     // A timer is set on by whole periods: over those, too, that passed within its callback.
     if cpu.left_ns.get() >= before_ns + watch.tick_ns {
         due_ns = before_ns + watch.tick_ns;
     }
     let late_ns = now_ns.saturating_sub(due_ns);
+    if due_ns.saturating_sub(before_ns) > 2 * watch.tick_ns {
+        // The first, or the first since the CPU was away: what was before is not known.
+        cpu.open_ns.set(now_ns);
+        cpu.longest.take();
+        cpu.section.take();
+        return;
+    }
     count(|| {
         let Some(stats) = stats() else { return };
         stats.ticks += 1;

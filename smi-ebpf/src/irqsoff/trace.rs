@@ -160,10 +160,12 @@ pub fn hrtimer_entry(ctx: &RawTracePointContext) {
 #[inline(always)]
 pub fn hrtimer_exit(ctx: &RawTracePointContext) {
     let Some(cpu) = cpu() else { return };
-    tick_without_registers(ctx, cpu);
+    let is_ours = tick_without_registers(ctx, cpu);
     let now_ns = Kernel::now();
     let hrtimer = cpu.hrtimer.take();
-    cpu.over(hrtimer, now_ns);
+    if !is_ours {
+        cpu.over(hrtimer, now_ns);
+    }
     if hrtimer.function != cpu.own_callback.get() {
         cpu.note(now_ns, What::HrtimerExit, hrtimer.function, 0);
     }

@@ -365,6 +365,28 @@ pub(super) fn sections_that_cannot_be_preempted_are_told_in_ticks() {
     }
 }
 
+/// The time it was away is not watched.
+pub(super) fn a_cpu_that_goes_and_comes_is_watched_again() {
+    const AWAY: Duration = Duration::from_secs(3);
+    let switch = format!("/sys/devices/system/cpu/cpu{}/online", cpu());
+    let cpus = format!("--cpus={}", cpu());
+    let watch = Watch::start(&[&cpus]);
+    sched::set_affinity([0]).expect("on the other CPU");
+    fs::write(&switch, "0").expect("offline");
+    thread::sleep(AWAY);
+    fs::write(&switch, "1").expect("online");
+    thread::sleep(AWAY);
+    let told = watch.end();
+    assert!(told.status.success(), "{}", told.words);
+    let says = format!("CPU {} is not watched until it is back online", cpu());
+    assert!(told.words.contains(&says), "{}", told.words);
+    let watched = Duration::from_nanos(told.last.cpus[0].watched_ns);
+    let elapsed = Duration::from_nanos(told.last.elapsed_ns);
+    println!("    watched {watched:?} of {elapsed:?}, away for {AWAY:?}");
+    assert!(watched + AWAY <= elapsed, "{:?}", told.last);
+    assert!(watched >= AWAY / 2, "{:?}", told.last);
+}
+
 /// Nearly every tick comes at the end of one of them, where interrupts are on again and preemption is not.
 pub(super) fn many_short_sections_are_not_told_as_a_long_one() {
     const LENGTH: Duration = Duration::from_millis(500);

@@ -169,6 +169,7 @@ const TESTS: &[Test] = tests! {
     irqsoff::a_stop_from_outside_is_not_taken_for_interrupts_that_were_off on [Irqsoff];
     irqsoff::sections_that_cannot_be_preempted_are_told_in_ticks on [Irqsoff, IrqsoffExact];
     irqsoff::many_short_sections_are_not_told_as_a_long_one on [Irqsoff];
+    irqsoff::a_cpu_that_goes_and_comes_is_watched_again on [Irqsoff];
     irqsoff::what_is_exempt_is_counted_and_not_logged on [Irqsoff];
     irqsoff::max_log_keeps_entries_back_and_counts_all on [Irqsoff];
 };
