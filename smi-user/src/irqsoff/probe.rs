@@ -67,7 +67,8 @@ impl Drop for Probe {
     }
 }
 
-/// Wakes up whenever `event` has something, until the other end of `ended` is closed.
+/// Wakes up whenever `event` has something, until the other end of `ended` is closed, or the event is over because its CPU went
+/// offline: it would wake up for ever.
 fn wait(event: &mut ProbeEvent, ended: &PipeReader) {
     let asked = |fd: BorrowedFd<'_>| libc::pollfd {
         fd: fd.as_raw_fd(),
@@ -81,7 +82,7 @@ fn wait(event: &mut ProbeEvent, ended: &PipeReader) {
         if count < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
             return;
         }
-        if files[1].revents != 0 {
+        if files[1].revents != 0 || files[0].revents & !libc::POLLIN != 0 {
             return;
         }
         // That it ran is all there is to it.

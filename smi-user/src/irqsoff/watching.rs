@@ -165,31 +165,43 @@ impl Watching {
             .iter()
             .filter(|cpu| self.online.contains(*cpu) && !self.clocks.contains_key(cpu))
             .collect();
+        let (mut uncounted, mut untried) = (Without::default(), Without::default());
         for cpu in missing {
-            if let Some(counter) = &self.counter {
-                match count(counter.as_ref(), cpu, &mut self.bpf) {
-                    Ok(counting) => {
-                        self.counting.insert(cpu, counting);
-                    }
-                    Err(error) => self.warnings.push(format!(
-                        "SMIs are not counted on CPU {cpu}, so a tick that one makes late counts as interrupts off: {error:#}"
-                    )),
-                }
+            if let Some(counter) = &self.counter
+                && let Some(counting) =
+                    uncounted.unless(cpu, count(counter.as_ref(), cpu, &mut self.bpf))
+            {
+                self.counting.insert(cpu, counting);
             }
-            match Probe::start(cpu, self.bpf.probe(cpu)?) {
-                Ok(probe) => {
-                    self.probes.insert(cpu, probe);
-                }
-                Err(error) => self.warnings.push(format!(
-                    "what cannot be preempted is not tried on CPU {cpu}, so several sections one after the other may be told as \
-                     one: {error:#}"
-                )),
+            let probe = self.bpf.probe(cpu).map_err(Into::into);
+            if let Some(probe) =
+                untried.unless(cpu, probe.and_then(|event| Probe::start(cpu, event)))
+            {
+                self.probes.insert(cpu, probe);
             }
             let program = self.bpf.perf_event_program(TICK)?;
-            let clock = CpuClock::open(cpu, program, ns(self.settings.tick))
-                .with_context(|| format!("cannot have a timer on CPU {cpu}"))?;
-            self.clocks.insert(cpu, clock);
+            match CpuClock::open(cpu, program, ns(self.settings.tick)) {
+                Ok(clock) => {
+                    self.clocks.insert(cpu, clock);
+                }
+                // It went a moment ago; when it is back, it is missing still.
+                Err(_) if CpuList::online().is_ok_and(|online| !online.contains(cpu)) => {}
+                Err(error) => {
+                    return Err(error).context(format!("cannot have a timer on CPU {cpu}"));
+                }
+            }
         }
+        self.warnings.extend(uncounted.told(|cpus, why| {
+            format!(
+                "SMIs are not counted on CPU {cpus}, so a tick that one makes late counts as interrupts off: {why}"
+            )
+        }));
+        self.warnings.extend(untried.told(|cpus, why| {
+            format!(
+                "what cannot be preempted is not tried on CPU {cpus}, so several sections one after the other may be told as \
+                 one: {why}"
+            )
+        }));
         Ok(())
     }
 
@@ -288,6 +300,30 @@ impl Watching {
     /// Stops the ticks; what was counted and recorded can still be read.
     pub fn stop(&mut self) {
         self.clocks.clear();
+    }
+}
+
+/// CPUs that go without something, and why the last of them does.
+#[derive(Default)]
+struct Without {
+    cpus: Vec<u32>,
+    why: Option<anyhow::Error>,
+}
+
+impl Without {
+    /// What `cpu` got, if it did.
+    fn unless<T>(&mut self, cpu: u32, got: Result<T>) -> Option<T> {
+        got.map_err(|error| {
+            self.cpus.push(cpu);
+            self.why = Some(error);
+        })
+        .ok()
+    }
+
+    /// What is to be said of them in `words`; nothing where there are none.
+    fn told(self, words: impl FnOnce(CpuList, String) -> String) -> Option<String> {
+        let why = format!("{:#}", self.why?);
+        Some(words(self.cpus.into_iter().collect(), why))
     }
 }
 
