@@ -25,11 +25,13 @@ const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-d
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CORE: &str = "/usr/lib/rustlib/bpfel-unknown-none";
 
-/// What the tests on this machine need beside it: programs, and the Debian packages they come in.
-const TEST_TOOLS: [(&str, &str); 9] = [
+/// What the tests need beside it: programs, and the Debian packages they come in.
+const TEST_TOOLS: [(&str, &str); 11] = [
     ("chromium", "chromium"),
     ("debootstrap", "debootstrap"),
+    ("gcc", "gcc"),
     ("jq", "jq"),
+    ("make", "make"),
     ("man", "man-db"),
     ("openssl", "openssl"),
     ("python3", "python3"),
