@@ -138,7 +138,9 @@ pub struct IrqsoffStats {
     pub ticks: u64,
     /// Ticks that could not come because one before them was late.
     pub missed: u64,
-    /// Time watched: from the first tick to the newest.
+    /// Ticks at which the counter of SMIs could not be read.
+    pub smis_unread: u64,
+    /// Time watched: from the first tick to the newest, without that for which the CPU was offline.
     pub watched_ns: u64,
     /// The longest lateness of a tick, whatever it was.
     pub late_max_ns: u64,
@@ -162,6 +164,7 @@ impl Default for IrqsoffStats {
             completed: 0,
             ticks: 0,
             missed: 0,
+            smis_unread: 0,
             watched_ns: 0,
             late_max_ns: 0,
             kinds: [KindTotals::default(); KINDS],

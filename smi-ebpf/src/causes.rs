@@ -75,7 +75,7 @@ pub struct Since {
     /// The SMI counter itself; 0 when it was not read.
     smi_reading: u64,
     /// 1 when it could not be read.
-    smi_unread: u64,
+    pub smi_unread: u64,
 }
 
 impl Since {

@@ -48,10 +48,13 @@ fn a_self_test_is_noticed_once_with_its_length_and_handler() {
             .iter()
             .filter(|event| event.kind == Kind::Disabled)
             .collect();
-        let event = found
+        let of_length: Vec<&&Event> = found
             .iter()
-            .find(|event| event.ticks.abs_diff(ticks) <= 1)
-            .unwrap_or_else(|| panic!("{length}: {events:#?}"));
+            .filter(|event| event.ticks.abs_diff(ticks) <= 1)
+            .collect();
+        let [event] = of_length[..] else {
+            panic!("{length}: {events:#?}");
+        };
         assert_eq!(event.arrived, 1, "{event:#?}");
         let handler = event.handler.as_ref().expect("a handler");
         assert_eq!(

@@ -66,8 +66,6 @@ struct Cpu {
     open_ns: Cell<u64>,
     /// When the high-resolution timer was due whose callback runs.
     due_ns: Cell<u64>,
-    /// The callback of our timer, which is the kernel's; left out of the trace.
-    own_callback: Cell<u64>,
     /// Where the timer is whose callback runs.
     hrtimer_at: Cell<u64>,
     /// 1 when the program ran at the tick under way.

@@ -74,12 +74,15 @@ pub fn tick(ctx: &PerfEventContext) {
     let (Some(watch), Some(cpu)) = (IRQSOFF.get(0), cpu()) else {
         return;
     };
-    if let Some(own) = IRQSOFF_OWN.get_ptr_mut(0) {
+    if let Some(own) = IRQSOFF_OWN.get_ptr_mut(0)
+        // SAFETY: a place in the map.
+        && unsafe { (*own).program } == 0
+    {
         let known = Own {
             callback: cpu.hrtimer.get().function,
             program: program(watch, cpu),
         };
-        // SAFETY: a place in the map; all CPUs write the same.
+        // SAFETY: as above; CPUs that do so at the same time write the same.
         unsafe { *own = known };
     }
     cpu.ticked.set(1);
@@ -97,12 +100,15 @@ fn program(watch: &Watch, cpu: &Cpu) -> u64 {
 /// some kernels have it with idle CPUs, and there the tick is taken without them. Returns whether the timer is ours.
 #[inline(always)]
 pub(super) fn tick_without_registers(ctx: &RawTracePointContext, cpu: &Cpu) -> bool {
-    let (Some(watch), Some(own)) = (IRQSOFF.get(0), IRQSOFF_OWN.get(0)) else {
+    let Some(own) = IRQSOFF_OWN.get(0) else {
         return false;
     };
     if cpu.hrtimer.get().function != own.callback {
         return false;
     }
+    let Some(watch) = IRQSOFF.get(0) else {
+        return false;
+    };
     let ticked = cpu.ticked.take() > 0;
     // By what is known of those on other CPUs.
     let is_ours = ticked || own.program > 0 && program(watch, cpu) == own.program;
@@ -125,7 +131,6 @@ fn run(under: Under, watch: &Watch, cpu: &Cpu) {
     let since = causes::since().unwrap_or_default();
     // After it: what stops the CPU while it reads is late and told by the same tick.
     let now_ns = Kernel::now();
-    cpu.own_callback.set(cpu.hrtimer.get().function);
     let before_ns = cpu.last_tick_ns.replace(now_ns);
     let mut due_ns = cpu.due_ns.get();
     // A timer is set on by whole periods: over those, too, that passed within its callback.
@@ -143,6 +148,7 @@ fn run(under: Under, watch: &Watch, cpu: &Cpu) {
     count(|| {
         let Some(stats) = stats() else { return };
         stats.ticks += 1;
+        stats.smis_unread += since.smi_unread;
         stats.missed += late_ns / watch.tick_ns.max(1);
         stats.watched_ns += now_ns - before_ns;
         if late_ns > stats.late_max_ns {

@@ -1,9 +1,9 @@
 //! What runs on a CPU besides its threads, and the trace of it: programs at the kernel's raw tracepoints.
 
-use aya_ebpf::{helpers::bpf_get_current_task, programs::RawTracePointContext};
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::RawTracePointContext};
 use smi_common::irqsoff::{Handler, TRACE, TraceEntry, What};
 
-use super::{Cpu, IRQSOFF, cpu, tick::tick_without_registers};
+use super::{Cpu, IRQSOFF, IRQSOFF_OWN, cpu, tick::tick_without_registers};
 use crate::{
     memory::read,
     spin::{Clock, Kernel},
@@ -63,10 +63,10 @@ pub fn switch(ctx: &RawTracePointContext) {
     // With PREEMPT_RT, what runs them can be preempted: then they are not what the CPU does any more.
     cpu.softirq.set(Handler::default());
     cpu.timer.set(Handler::default());
-    // SAFETY: the helper has no preconditions.
-    let prev = unsafe { bpf_get_current_task() };
-    let pid = |task: u64| u64::from(read::<u32>(task, watch.task_pid).unwrap_or(0));
-    cpu.note(Kernel::now(), What::Switch, pid(prev), pid(ctx.arg(2)));
+    // The thread that runs still.
+    let prev = bpf_get_current_pid_tgid() & u64::from(u32::MAX);
+    let next = read::<u32>(ctx.arg(2), watch.task_pid).unwrap_or(0);
+    cpu.note(Kernel::now(), What::Switch, prev, next.into());
 }
 
 /// `irq:irq_handler_entry(irq, action)`.
@@ -137,6 +137,14 @@ pub fn timer_exit(_: &RawTracePointContext) {
     cpu.note(now_ns, What::TimerExit, timer.function, 0);
 }
 
+/// Whether that is the callback of our timers, and others of perf's: left out of the trace.
+#[inline(always)]
+fn is_perf(function: u64) -> bool {
+    IRQSOFF_OWN
+        .get(0)
+        .is_some_and(|own| own.callback == function)
+}
+
 /// `timer:hrtimer_expire_entry(hrtimer, now)`.
 #[inline(always)]
 pub fn hrtimer_entry(ctx: &RawTracePointContext) {
@@ -151,7 +159,7 @@ pub fn hrtimer_entry(ctx: &RawTracePointContext) {
         .set(read::<u64>(timer, watch.hrtimer_expires).unwrap_or(now_ns));
     cpu.hrtimer
         .set(begun(What::HrtimerEntry, 0, function, now_ns));
-    if function != cpu.own_callback.get() {
+    if !is_perf(function) {
         cpu.note(now_ns, What::HrtimerEntry, function, 0);
     }
 }
@@ -166,7 +174,7 @@ pub fn hrtimer_exit(ctx: &RawTracePointContext) {
     if !is_ours {
         cpu.over(hrtimer, now_ns);
     }
-    if hrtimer.function != cpu.own_callback.get() {
+    if !is_perf(hrtimer.function) {
         cpu.note(now_ns, What::HrtimerExit, hrtimer.function, 0);
     }
 }

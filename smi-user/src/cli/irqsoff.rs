@@ -58,8 +58,8 @@ pub struct IrqsoffArgs {
     /// Time from one tick to the next, 100us to 10ms
     ///
     /// A stretch that is longer than threshold and tick together is seen for sure, one shorter than the threshold never.
-    /// Each tick takes some microseconds, and wakes an idle CPU: at 10 ms 0.1 to 0.2 % of it. What the kernel's tracepoints add
-    /// depends on how much goes on; docs/bench.md has examples.
+    /// Each tick wakes an idle CPU, and what the programs at the kernel's tracepoints take depends on how much goes on:
+    /// docs/bench.md has examples.
     #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = gap_time, help_heading = "Detection")]
     pub tick: Duration,
 

@@ -10,6 +10,7 @@ pub fn counts(cpu: u32, stats: &IrqsoffStats) -> CpuCounts {
         cpu,
         ticks: stats.ticks,
         missed: stats.missed,
+        smis_unread: stats.smis_unread,
         watched_ns: stats.watched_ns,
         late_max_ns: stats.late_max_ns,
         kinds: Kind::ALL

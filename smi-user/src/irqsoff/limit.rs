@@ -57,8 +57,14 @@ impl Limit {
             source,
         };
         let kept = match fs::read(path) {
-            // What cannot be understood is another version's: it is begun anew.
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
+            // Another version's, perhaps: it is begun anew.
+            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+                log::warn!(
+                    "{} cannot be understood ({error}): how often each stack was logged is counted from 0",
+                    path.display()
+                );
+                Kept::default()
+            }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::default(),
             Err(error) => return Err(failed(error)),
         };

@@ -48,6 +48,7 @@ pub(crate) fn snapshot() -> IrqsoffSnapshot {
         cpu,
         ticks: 84,
         missed: 0,
+        smis_unread: 0,
         watched_ns: 840_000_000,
         late_max_ns: 90_700,
         kinds: Vec::new(),

@@ -1,4 +1,4 @@
-//! Addresses of the kernel's symbols (`/proc/kallsyms`), and what is at an address. The list is read anew each time, some ten
+//! Addresses of the kernel's symbols (`/proc/kallsyms`), and what is at an address. The list is read anew each time, some
 //! megabytes of it, and not kept.
 
 use std::{

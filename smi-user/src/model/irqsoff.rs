@@ -136,6 +136,8 @@ pub struct CpuCounts {
     pub ticks: u64,
     /// Ticks that could not come because one before them was late.
     pub missed: u64,
+    /// Ticks at which the counter of SMIs could not be read: one that an SMI made late is none of `smi` there.
+    pub smis_unread: u64,
     /// Time watched, in ns.
     pub watched_ns: u64,
     /// The longest lateness of a tick, in ns, whatever made it.

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use smi_common::irqsoff::Kind;
@@ -20,19 +19,6 @@ pub enum Line<'a> {
     Event(&'a Event),
     /// All that was counted.
     Snapshot(&'a IrqsoffSnapshot),
-}
-
-/// `line` as it is written.
-pub fn line(line: &Line<'_>) -> Bytes {
-    let mut text = BytesMut::new().writer();
-    // Neither part can fail: the writer grows, and there are string keys and finite numbers only.
-    if let Err(error) = serde_json::to_writer(&mut text, line) {
-        log::error!("a line could not be written as JSON: {error}");
-        return Bytes::new();
-    }
-    let mut text = text.into_inner();
-    text.put_u8(b'\n');
-    text.freeze()
 }
 
 /// What a stretch of this kind was, in words.
@@ -194,7 +180,10 @@ pub fn summary(snapshot: &IrqsoffSnapshot) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::irqsoff::made_up::{event, snapshot};
+    use crate::{
+        irqsoff::made_up::{event, snapshot},
+        report::Ndjson,
+    };
 
     #[test]
     fn an_entry_can_be_read_by_an_operator() {
@@ -251,15 +240,16 @@ Stretches of 40.0 ms or more
 
     #[test]
     fn each_line_is_an_object_of_its_kind() {
-        let read = |bytes: &Bytes| -> serde_json::Value {
+        let read = |line: &Line<'_>| -> serde_json::Value {
+            let bytes = Ndjson::line(line);
             assert_eq!(bytes.last(), Some(&b'\n'));
-            serde_json::from_slice(bytes).expect("JSON")
+            serde_json::from_slice(&bytes).expect("JSON")
         };
-        let one = read(&line(&Line::Event(&event())));
+        let one = read(&Line::Event(&event()));
         assert_eq!(one["event"]["kind"], "disabled");
         let back: Event = serde_json::from_value(one["event"].clone()).expect("an event");
         assert_eq!(back, event());
-        let all = read(&line(&Line::Snapshot(&snapshot())));
+        let all = read(&Line::Snapshot(&snapshot()));
         let back: IrqsoffSnapshot =
             serde_json::from_value(all["snapshot"].clone()).expect("a snapshot");
         assert_eq!(back, snapshot());

@@ -1,6 +1,7 @@
 //! One JSON object a line for each snapshot.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::Serialize;
 
 use super::Report;
 use crate::model::Snapshot;
@@ -10,12 +11,12 @@ use crate::model::Snapshot;
 pub struct Ndjson;
 
 impl Ndjson {
-    /// The line of `snapshot`.
-    pub(crate) fn line(snapshot: &Snapshot) -> Bytes {
+    /// The line of `object`, which has string keys and finite numbers only.
+    pub(crate) fn line(object: &impl Serialize) -> Bytes {
         let mut line = BytesMut::new().writer();
-        // Neither part can fail: the writer grows, and a snapshot has string keys and finite numbers only.
-        if let Err(error) = serde_json::to_writer(&mut line, snapshot) {
-            log::error!("a snapshot could not be written as JSON: {error}");
+        // Neither part can fail: the writer grows, and such an object can be written.
+        if let Err(error) = serde_json::to_writer(&mut line, object) {
+            log::error!("a line could not be written as JSON: {error}");
             return Bytes::new();
         }
         let mut line = line.into_inner();

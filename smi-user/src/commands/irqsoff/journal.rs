@@ -1,6 +1,6 @@
 //! The watch, and what is written of it.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
@@ -13,9 +13,12 @@ use crate::{
     cli::{Disposition, Format, IrqsoffArgs},
     irqsoff::{Exemptions, Limit, Naming, Picture, Watching, counts, events},
     kernel::{clock::Epoch, panic},
-    model::irqsoff::{Event, IRQSOFF_SCHEMA_VERSION, IrqsoffSnapshot},
+    model::irqsoff::{CpuCounts, Event, IRQSOFF_SCHEMA_VERSION, IrqsoffSnapshot},
     output::Output,
-    report::irqsoff::{Line, entry, line, summary},
+    report::{
+        Ndjson,
+        irqsoff::{Line, entry, summary},
+    },
     units::{ns, show},
     waiting::Sent,
 };
@@ -37,20 +40,13 @@ pub(super) struct Journal {
     interval: u64,
     logged: u64,
     suppressed: u64,
-    told: Told,
+    /// What the user was warned of; once is enough.
+    warned: BTreeSet<String>,
     /// A state file that is being made.
     dump: Option<Dump>,
     /// The longest stretch with interrupts off that was found, for a self-test.
     pub(super) noticed: Option<Event>,
     self_test: bool,
-}
-
-/// What the user was warned of; once is enough.
-#[derive(Default)]
-struct Told {
-    lost: bool,
-    left_out: bool,
-    unkept: bool,
 }
 
 /// A state file that waits for the CPUs to tell what they do.
@@ -93,7 +89,7 @@ impl Journal {
             interval: 0,
             logged: 0,
             suppressed: 0,
-            told: Told::default(),
+            warned: BTreeSet::new(),
             dump: None,
             noticed: None,
             self_test: asked.self_test.is_some(),
@@ -171,15 +167,14 @@ impl Journal {
         if admitted
             && !self.self_test
             && let Err(error) = self.limit.add(event)
-            && !std::mem::replace(&mut self.told.unkept, true)
         {
-            log::warn!("{:#}", anyhow::Error::new(error));
+            self.warn(&format!("{:#}", anyhow::Error::new(error)));
         }
         self.logged += u64::from(admitted);
         self.suppressed += u64::from(is_logged && !admitted);
         let text = entry(event, tick_ns, &self.zone);
         match self.format {
-            Format::Ndjson => self.send(output, line(&Line::Event(event))),
+            Format::Ndjson => self.send(output, Ndjson::line(&Line::Event(event))),
             Format::Text if admitted => self.send(output, format!("{text}\n").into()),
             Format::Text => {}
         }
@@ -240,15 +235,21 @@ impl Journal {
     pub(super) fn snapshot(&mut self, last: bool) -> Result<IrqsoffSnapshot> {
         self.interval += 1;
         let settings = self.watching.settings();
+        let (tick_ns, threshold_ns) = (ns(settings.tick), settings.threshold.map(ns));
         let stats = self.watching.stats()?;
         let cpus: Vec<_> = settings
             .cpus
             .iter()
             .filter_map(|cpu| Some(counts(cpu, stats.get(cpu as usize)?)))
             .collect();
-        let lost = cpus.iter().any(|cpu| cpu.records_lost > 0);
-        if lost && !std::mem::replace(&mut self.told.lost, true) {
-            log::warn!("some stretches are counted only: too many came at once to pass on each");
+        let any = |of: fn(&CpuCounts) -> u64| cpus.iter().any(|cpu| of(cpu) > 0);
+        if any(|cpu| cpu.smis_unread) {
+            self.warn(
+                "the counter of SMIs could not be read at some ticks: one that an SMI made late counts as interrupts off there",
+            );
+        }
+        if any(|cpu| cpu.records_lost) {
+            self.warn("some stretches are counted only: too many came at once to pass on each");
         }
         Ok(IrqsoffSnapshot {
             schema_version: IRQSOFF_SCHEMA_VERSION,
@@ -256,8 +257,8 @@ impl Journal {
             interval: self.interval,
             elapsed_ns: ns(self.began.elapsed()),
             last,
-            tick_ns: ns(settings.tick),
-            threshold_ns: settings.threshold.map(ns),
+            tick_ns,
+            threshold_ns,
             logged: self.logged,
             suppressed: self.suppressed,
             cpus,
@@ -267,7 +268,7 @@ impl Journal {
     /// What is reported at the end of an interval.
     pub(super) fn interval(&self, snapshot: &IrqsoffSnapshot) -> Bytes {
         match self.format {
-            Format::Ndjson => line(&Line::Snapshot(snapshot)),
+            Format::Ndjson => Ndjson::line(&Line::Snapshot(snapshot)),
             Format::Text => Bytes::new(),
         }
     }
@@ -275,15 +276,21 @@ impl Journal {
     /// What is reported at the end.
     pub(super) fn end(&self, snapshot: &IrqsoffSnapshot) -> Bytes {
         match self.format {
-            Format::Ndjson => line(&Line::Snapshot(snapshot)),
+            Format::Ndjson => Ndjson::line(&Line::Snapshot(snapshot)),
             Format::Text => summary(snapshot).into(),
         }
     }
 
     /// Hands over a report.
     pub(super) fn send(&mut self, output: &Output, report: Bytes) {
-        if output.send(report) == Sent::Full && !std::mem::replace(&mut self.told.left_out, true) {
-            log::warn!("the reader of the reports does not keep up: some entries are left out");
+        if output.send(report) == Sent::Full {
+            self.warn("the reader of the reports does not keep up: some entries are left out");
+        }
+    }
+
+    fn warn(&mut self, of: &str) {
+        if self.warned.insert(of.to_owned()) {
+            log::warn!("{of}");
         }
     }
 }

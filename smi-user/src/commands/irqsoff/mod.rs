@@ -6,7 +6,7 @@ mod self_test;
 
 use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
@@ -25,6 +25,7 @@ use crate::{
     kernel::changes::FOLDER,
     output::{Ended, Output, Target},
     serve::IrqsoffPage,
+    units::show,
 };
 use asked::Asked;
 use journal::Journal;
@@ -75,7 +76,13 @@ async fn watch(args: &IrqsoffArgs, asked: Asked) -> Result<ExitCode> {
     let mut test = None;
     if let Some(asked) = self_test {
         // What comes before the first tick is not seen.
-        while !journal.watching.has_ticked(asked.0)? && began.elapsed() < PATIENCE {
+        while !journal.watching.has_ticked(asked.0)? {
+            ensure!(
+                began.elapsed() < PATIENCE,
+                "no self-test: CPU {} did not tick within {}",
+                asked.0,
+                show(PATIENCE)
+            );
             sleep(journal.watching.settings().tick).await;
         }
         test = Some(SelfTest::make(asked, &mut journal.watching)?);

@@ -95,7 +95,7 @@ impl Outlets {
         self.exports.publish(snapshot);
         // Made once, and shared.
         let line = (self.recorder.is_some() || self.format == Format::Ndjson)
-            .then(|| Ndjson::line(snapshot));
+            .then(|| Ndjson::line(&**snapshot));
         let reported = self.output.as_ref().is_some_and(|output| {
             let text = match (&line, self.format) {
                 (Some(line), Format::Ndjson) => line.clone(),
@@ -121,7 +121,7 @@ impl Outlets {
         let Some(recorder) = &mut self.recorder else {
             return only_here;
         };
-        let line = line.unwrap_or_else(|| Ndjson::line(snapshot));
+        let line = line.unwrap_or_else(|| Ndjson::line(&**snapshot));
         let recorded = recorder.send(line, only_here);
         recorder.gaps_lost() + if recorded { 0 } else { only_here }
     }
@@ -198,7 +198,7 @@ impl Outlets {
                 recorded = Some(Ok(()));
                 return;
             };
-            let line = snapshot.map(|snapshot| Ndjson::line(snapshot));
+            let line = snapshot.map(|snapshot| Ndjson::line(&**snapshot));
             let (whole, tidied) = recorder.finish(line).await;
             recorded = Some(whole);
             tidied.await;

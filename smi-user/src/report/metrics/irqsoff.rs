@@ -105,9 +105,15 @@ fn ticks(list: &mut List, snapshot: &IrqsoffSnapshot) {
         by_cpu(|cpu| Count(cpu.missed)),
     );
     list.counter(
+        "smilat.irqsoff.smi.readings.failed",
+        "{reading}",
+        "Ticks at which the counter of SMIs could not be read: one that an SMI made late counts as disabled there.",
+        by_cpu(|cpu| Count(cpu.smis_unread)),
+    );
+    list.counter(
         "smilat.irqsoff.watched",
         "s",
-        "Time from the first tick to the newest.",
+        "Time from the first tick to the newest, without that for which the CPU was offline.",
         by_cpu(|cpu| Ns(cpu.watched_ns)),
     );
     list.gauge(
