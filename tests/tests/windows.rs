@@ -42,15 +42,21 @@ fn watch(stretch: &str) -> Snapshot {
     all.pop().expect("a snapshot")
 }
 
+/// No CPU lost more than a window or two to the machine: a hypervisor that keeps a CPU for half a width (here 50 ms) makes
+/// one impossible, which is what `skipped` is for. Nothing that the detector does wrong would stop at one in nine.
+fn mostly(windows: &WindowCounts, least: u64) -> bool {
+    windows.run >= least && windows.run * 4 >= windows.scheduled * 3
+}
+
 /// `least` is the share of the width that must have been sampled.
 #[track_caller]
-fn all_windows_ran(snapshot: &Snapshot, least: f64) {
+fn windows_ran(snapshot: &Snapshot, least: f64) {
     for cpu in &snapshot.cpus {
         let windows = cpu.windows;
-        assert!(windows.run >= 5, "CPU {}: {windows:?}", cpu.cpu);
-        assert_eq!(windows.skipped, 0, "CPU {}: {windows:?}", cpu.cpu);
+        assert!(mostly(&windows, 5), "CPU {}: {windows:?}", cpu.cpu);
         assert_eq!(
-            windows.run, windows.scheduled,
+            windows.run + windows.skipped,
+            windows.scheduled,
             "CPU {}: {windows:?}",
             cpu.cpu
         );
@@ -67,16 +73,16 @@ const WHOLE: (&str, f64) = ("100ms", 0.99);
 const MANY: (&str, f64) = ("1ms", 0.75);
 
 #[test]
-fn on_an_idle_machine_every_window_runs() {
+fn on_an_idle_machine_windows_run() {
     for (stretch, least) in [WHOLE, MANY] {
-        all_windows_ran(&watch(stretch), least);
+        windows_ran(&watch(stretch), least);
     }
 }
 
 #[test]
-fn on_a_busy_machine_every_window_runs() {
+fn on_a_busy_machine_windows_run() {
     for (stretch, least) in [WHOLE, MANY] {
-        all_windows_ran(&busy(|| watch(stretch)), least);
+        windows_ran(&busy(|| watch(stretch)), least);
     }
 }
 
@@ -134,8 +140,10 @@ fn round_robin_takes_the_cpus_in_turn() {
     ]);
     let last = all.last().expect("a snapshot");
     let windows: Vec<WindowCounts> = last.cpus.iter().map(|cpu| cpu.windows).collect();
-    let mostly = |of: &WindowCounts| of.run >= 10 && of.run * 4 >= of.scheduled * 3;
-    assert!(windows.iter().all(mostly), "{windows:?}");
+    assert!(
+        windows.iter().all(|windows| mostly(windows, 10)),
+        "{windows:?}"
+    );
     // A window that the machine made impossible has its turn all the same.
     let turns = windows.iter().map(|windows| windows.scheduled);
     let (least, most) = (turns.clone().min(), turns.max());
