@@ -60,9 +60,8 @@ pub(super) fn open(path: &Path) -> Result<Vec<Part>, RecordingError> {
                     .collect());
             }
             Ok(_) => {}
-            Err(RecordingError::Io { path, why })
-                if why.kind() == io::ErrorKind::NotFound && names.len() > 1 =>
-            {
+            // It may have been put aside since it was listed, even if it is the only one.
+            Err(RecordingError::Io { path, why }) if why.kind() == io::ErrorKind::NotFound => {
                 moved = Some(RecordingError::Io { path, why });
             }
             Err(error) => return Err(error),
@@ -153,4 +152,62 @@ fn unmoved(files: &[(PathBuf, Opened)]) -> bool {
             _ => false,
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        sync::atomic::{AtomicBool, Ordering},
+        thread,
+        time::Duration,
+    };
+
+    use super::*;
+
+    #[test]
+    fn the_only_file_may_be_put_aside_while_it_is_opened() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("gaps.ndjson");
+        fs::write(&path, "").expect("written");
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let mut rounds = 0u32;
+                while !is_over.load(Ordering::Relaxed) {
+                    fs::rename(&path, parts::plain(&path)).expect("put aside");
+                    fs::write(&path, "").expect("written");
+                    fs::remove_file(parts::plain(&path)).expect("removed");
+                    thread::sleep(Duration::from_micros(20));
+                    rounds += 1;
+                }
+                rounds
+            });
+            let mut opened = 0;
+            for _ in 0..20_000 {
+                match open(&path) {
+                    Ok(parts) => opened += usize::from(!parts.is_empty()),
+                    // It moved at each try, which these rounds can do and real ones do not.
+                    Err(RecordingError::Io { why, .. }) if why.kind() == io::ErrorKind::Other => {}
+                    Err(error) => {
+                        is_over.store(true, Ordering::Relaxed);
+                        panic!("after {opened}: {error}");
+                    }
+                }
+            }
+            is_over.store(true, Ordering::Relaxed);
+            let rounds = writer.join().expect("the writer");
+            assert!(rounds > 0 && opened > 0, "{rounds} rounds, {opened} opened");
+        });
+    }
+
+    #[test]
+    fn what_is_not_there_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("none.ndjson");
+        let Err(RecordingError::Io { path: told, why }) = open(&path) else {
+            panic!("it opened");
+        };
+        assert_eq!((told, why.kind()), (path, io::ErrorKind::NotFound));
+    }
 }
