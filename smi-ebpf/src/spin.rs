@@ -17,6 +17,9 @@ const MAX_ROUNDS: u32 = 8 * 1024 * 1024;
 
 /// Where readings come from.
 pub trait Clock {
+    /// Whether time passes between two readings, and not only with them.
+    const IS_REAL: bool = true;
+
     /// Nanoseconds of `CLOCK_MONOTONIC`.
     fn now() -> u64;
 }
@@ -65,10 +68,12 @@ impl Stretch {
     /// is not watched, so it must be neither gap nor exposure.
     #[inline(always)]
     pub fn long_step<C: Clock>(&mut self, now_ns: u64, last_ns: u64) {
-        if now_ns < last_ns {
+        self.last_ns = if now_ns < last_ns {
             self.clock_went_back += 1;
+            C::now()
         } else if now_ns - last_ns < self.threshold_ns {
             causes::look();
+            C::now()
         } else {
             let gap = GapRecord {
                 end_ns: now_ns,
@@ -77,9 +82,8 @@ impl Stretch {
             };
             // SAFETY: it points to a record.
             unsafe { record::record_gap(&raw const gap, 0) };
-            causes::begin();
-        }
-        self.last_ns = C::now();
+            causes::begin_at::<C>(self.threshold_ns)
+        };
         self.blind_ns += self.last_ns.saturating_sub(now_ns);
     }
 
@@ -179,8 +183,7 @@ pub fn run_with<C: Clock>(ctx: &PerfEventContext, round: Round) {
     }
     let Some(knobs) = record::knobs() else { return };
 
-    causes::begin();
-    let begin_ns = C::now();
+    let begin_ns = causes::begin_at::<C>(knobs.threshold_ns);
     // SAFETY: as above.
     unsafe {
         ptr::write_volatile(&raw mut (*slot).begun_ns, begin_ns);

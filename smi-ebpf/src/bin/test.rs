@@ -67,6 +67,8 @@ static READINGS: Array<u64> = Array::with_max_entries(16_384, 0);
 static TAKEN: Array<u64> = Array::with_max_entries(1, 0);
 
 impl Clock for Scripted {
+    const IS_REAL: bool = false;
+
     #[inline(always)]
     fn now() -> u64 {
         let Some(taken) = TAKEN.get_ptr_mut(0) else {
