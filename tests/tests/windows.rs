@@ -43,7 +43,7 @@ fn watch(stretch: &str) -> Snapshot {
 }
 
 /// No CPU lost more than a window or two to the machine: a hypervisor that keeps a CPU for half a width (here 50 ms) makes
-/// one impossible, which is what `skipped` is for. Nothing that the detector does wrong would stop at one in nine.
+/// one impossible, which is what `skipped` is for. What the detector would skip by itself is not seen below a quarter.
 fn mostly(windows: &WindowCounts, least: u64) -> bool {
     windows.run >= least && windows.run * 4 >= windows.scheduled * 3
 }
@@ -54,12 +54,6 @@ fn windows_ran(snapshot: &Snapshot, least: f64) {
     for cpu in &snapshot.cpus {
         let windows = cpu.windows;
         assert!(mostly(&windows, 5), "CPU {}: {windows:?}", cpu.cpu);
-        assert_eq!(
-            windows.run + windows.skipped,
-            windows.scheduled,
-            "CPU {}: {windows:?}",
-            cpu.cpu
-        );
         let due_ns = windows.run * snapshot.detector.width_ns;
         let share = cpu.exposure_ns as f64 / due_ns as f64;
         assert!(share >= least, "CPU {}: exposure {share:.3}", cpu.cpu);

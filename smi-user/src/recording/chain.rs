@@ -31,13 +31,21 @@ pub(super) fn open(path: &Path) -> Result<Vec<Part>, RecordingError> {
             content: Box::new(io::stdin()),
         }]);
     }
+    open_listed(path, names)
+}
+
+/// [`open`] with the names that `list` gives, which it is asked for anew when files were put aside meanwhile.
+fn open_listed(
+    path: &Path,
+    mut list: impl FnMut(&Path) -> io::Result<Vec<PathBuf>>,
+) -> Result<Vec<Part>, RecordingError> {
     let failed = |path: &Path, why| RecordingError::Io {
         path: path.to_owned(),
         why,
     };
     let mut moved = None;
     for _ in 0..TRIES {
-        let names = names(path).map_err(|why| failed(path, why))?;
+        let names = list(path).map_err(|why| failed(path, why))?;
         let opened: Result<Vec<(PathBuf, Opened)>, RecordingError> = names
             .iter()
             .map(|name| match File::open(name) {
@@ -50,7 +58,7 @@ pub(super) fn open(path: &Path) -> Result<Vec<Part>, RecordingError> {
             })
             .collect();
         match opened {
-            Ok(files) if unmoved(&files) && self::names(path).is_ok_and(|now| now == names) => {
+            Ok(files) if unmoved(&files) && list(path).is_ok_and(|now| now == names) => {
                 return Ok(files
                     .into_iter()
                     .map(|(path, content)| Part {
@@ -156,49 +164,36 @@ fn unmoved(files: &[(PathBuf, Opened)]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        fs,
-        sync::atomic::{AtomicBool, Ordering},
-        thread,
-        time::Duration,
-    };
+    use std::fs;
 
     use super::*;
 
     #[test]
-    fn the_only_file_may_be_put_aside_while_it_is_opened() {
+    fn the_only_file_may_be_put_aside_between_listing_and_opening() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("gaps.ndjson");
-        fs::write(&path, "").expect("written");
-        let is_over = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let writer = scope.spawn(|| {
-                let mut rounds = 0u32;
-                while !is_over.load(Ordering::Relaxed) {
-                    fs::rename(&path, parts::plain(&path)).expect("put aside");
-                    fs::write(&path, "").expect("written");
-                    fs::remove_file(parts::plain(&path)).expect("removed");
-                    thread::sleep(Duration::from_micros(20));
-                    rounds += 1;
-                }
-                rounds
-            });
-            let mut opened = 0;
-            for _ in 0..20_000 {
-                match open(&path) {
-                    Ok(parts) => opened += usize::from(!parts.is_empty()),
-                    // It moved at each try, which these rounds can do and real ones do not.
-                    Err(RecordingError::Io { why, .. }) if why.kind() == io::ErrorKind::Other => {}
-                    Err(error) => {
-                        is_over.store(true, Ordering::Relaxed);
-                        panic!("after {opened}: {error}");
-                    }
-                }
+        fs::write(&path, "older").expect("written");
+        let mut listings = 0;
+        let parts = open_listed(&path, |path| {
+            let listed = names(path);
+            listings += 1;
+            if listings == 1 {
+                fs::rename(path, parts::plain(path)).expect("put aside");
+            } else if listings == 2 {
+                fs::write(path, "newer").expect("written");
             }
-            is_over.store(true, Ordering::Relaxed);
-            let rounds = writer.join().expect("the writer");
-            assert!(rounds > 0 && opened > 0, "{rounds} rounds, {opened} opened");
+            listed
         });
+        let contents: Vec<String> = parts
+            .expect("it opens")
+            .into_iter()
+            .map(|mut part| {
+                let mut content = String::new();
+                part.content.read_to_string(&mut content).expect("read");
+                content
+            })
+            .collect();
+        assert_eq!(contents, ["older", "newer"]);
     }
 
     #[test]
