@@ -82,7 +82,7 @@ impl Stretch {
             };
             // SAFETY: it points to a record.
             unsafe { record::record_gap(&raw const gap, 0) };
-            causes::begin_at::<C>(self.threshold_ns)
+            causes::begin_at::<C>()
         };
         self.blind_ns += self.last_ns.saturating_sub(now_ns);
     }
@@ -183,7 +183,7 @@ pub fn run_with<C: Clock>(ctx: &PerfEventContext, round: Round) {
     }
     let Some(knobs) = record::knobs() else { return };
 
-    let begin_ns = causes::begin_at::<C>(knobs.threshold_ns);
+    let begin_ns = causes::begin_at::<C>();
     // SAFETY: as above.
     unsafe {
         ptr::write_volatile(&raw mut (*slot).begun_ns, begin_ns);
