@@ -9,6 +9,7 @@
 
 pub mod buckets;
 pub mod cause;
+pub mod iommu;
 pub mod irqsoff;
 mod layout;
 

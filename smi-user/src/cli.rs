@@ -1,6 +1,7 @@
 //! The command line: definitions and help texts only.
 
 mod detection;
+mod iommu;
 mod irqsoff;
 mod push;
 mod report;
@@ -13,6 +14,9 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use detection::Detection;
+pub use iommu::{
+    BootArgs, IommuArgs, IommuCommand, LiveArgs, Look, Part, Sizes, TreeArgs, WatchArgs,
+};
 pub use irqsoff::{Disposition, IrqsoffArgs};
 pub use push::PushArgs;
 pub use report::ReportArgs;
@@ -87,6 +91,16 @@ pub enum Command {
     ///
     /// Exit status: 0 it ran; 1 a self-test failed; 2 it could not run.
     Irqsoff(Box<IrqsoffArgs>),
+
+    /// Watch the IOMMU: what is mapped and unmapped for which devices, faults, groups and their changes
+    ///
+    /// An IOMMU translates the addresses that devices use. Each map and unmap is counted in the kernel, with its size, for the
+    /// domain it is made in, and so for the devices of the groups that use it. An alarm names domains with more unmaps than
+    /// maps (things unmapped page by page), those whose mappings grow and grow, faults, mappings of what is no main memory, and
+    /// threads that map or unmap on while the scheduler wants their CPU.
+    ///
+    /// Exit status: 0 it ran; 1 --ratio-limit was exceeded; 2 it could not run.
+    Iommu(Box<IommuArgs>),
 
     /// Say what this machine offers smilat, what is missing, and what would help
     ///

@@ -14,6 +14,7 @@ pub mod counter;
 pub mod detector;
 pub mod doctor;
 pub mod firing;
+pub mod iommu;
 pub mod irqsoff;
 pub mod kernel;
 #[cfg(test)]

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
     let done = match &understood.cli.command {
         Command::Run(args) => commands::run::run(args, &understood.options),
         Command::Top(args) => commands::top::run(args),
+        Command::Iommu(args) => commands::iommu::run(args),
         Command::Irqsoff(args) => commands::irqsoff::run(args),
         Command::Report(args) => commands::report::run(args),
         Command::Doctor(args) => commands::doctor::run(args),

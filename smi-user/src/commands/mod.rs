@@ -4,6 +4,7 @@ mod beside;
 pub mod doctor;
 pub mod documents;
 pub mod fire;
+pub mod iommu;
 pub mod irqsoff;
 pub mod report;
 pub mod restore;

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use smi_common::irqsoff::{self as wire, IrqsoffRecord, Kind, TRACE, TraceEntry, What};
 
-use super::{Exemptions, Naming};
+use super::Exemptions;
 use crate::{
-    kernel::{clock::Epoch, kallsyms::SymbolError},
+    kernel::{clock::Epoch, kallsyms::SymbolError, naming::Naming},
     model::irqsoff::{Event, Handler, TraceLine},
 };
 

@@ -8,7 +8,6 @@ mod facts;
 mod limit;
 #[cfg(test)]
 pub(crate) mod made_up;
-mod naming;
 mod picture;
 mod probe;
 mod settings;
@@ -18,7 +17,6 @@ pub use claim::{Claim, ClaimError};
 pub use counts::counts;
 pub use exemptions::{Exemption, Exemptions};
 pub use limit::Limit;
-pub use naming::Naming;
 pub use picture::Picture;
 pub use settings::{Level, Settings, SettingsError, Threshold};
 pub use watching::Watching;

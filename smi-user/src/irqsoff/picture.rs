@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use smi_common::irqsoff::IrqsoffRecord;
 
-use super::{Naming, events};
-use crate::kernel::{cpus::CpuList, tasks};
+use super::events;
+use crate::kernel::{cpus::CpuList, naming::Naming, tasks};
 
 /// What the kernel counts, as it says it.
 const FILES: [&str; 6] = [

@@ -20,6 +20,7 @@ pub mod kallsyms;
 pub mod kconfig;
 pub mod machine;
 pub mod msr;
+pub mod naming;
 pub mod panic;
 pub mod per_cpu;
 pub mod perf;

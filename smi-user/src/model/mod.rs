@@ -5,6 +5,8 @@ mod cause;
 mod cost;
 mod count;
 mod histogram;
+pub mod iommu;
+pub mod iommu_topology;
 pub mod irqsoff;
 mod own_cost;
 mod recording;

@@ -6,6 +6,7 @@ mod differences;
 pub mod doctor;
 mod fire;
 mod html;
+pub mod iommu;
 pub mod irqsoff;
 mod metrics;
 mod ndjson;

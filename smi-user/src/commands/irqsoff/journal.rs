@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::{super::watch::explain, asked::Asked};
 use crate::{
     cli::{Disposition, Format, IrqsoffArgs},
-    irqsoff::{Exemptions, Limit, Naming, Picture, Watching, counts, events},
-    kernel::{clock::Epoch, panic},
+    irqsoff::{Exemptions, Limit, Picture, Watching, counts, events},
+    kernel::{clock::Epoch, naming::Naming, panic},
     model::irqsoff::{CpuCounts, Event, IRQSOFF_SCHEMA_VERSION, IrqsoffSnapshot},
     output::Output,
     report::{

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fs};
 
-use crate::kernel::kallsyms::{self, Place, SymbolError};
+use super::kallsyms::{self, Place, SymbolError};
 
 /// What modules there are, and where.
 const MODULES: &str = "/proc/modules";

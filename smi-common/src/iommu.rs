@@ -1,0 +1,379 @@
+//! Values of the maps that the programs of `smilat iommu` share with user space.
+
+use crate::buckets::BUCKETS;
+
+/// Buckets of sizes: bucket *i* holds sizes in (2^(11+i), 2^(12+i)] bytes, the first all smaller ones too, the last all
+/// larger ones.
+pub const SIZES: usize = 30;
+/// The first bucket's upper bound as a power of two: one page.
+const FIRST_SIZE: u32 = 12;
+/// Ranges of memory that are told apart from the rest: more than any machine seen has.
+pub const RANGES: usize = 64;
+/// Words of 64 CPUs each that a set of CPUs has room for.
+pub const CPU_WORDS: usize = 64;
+/// Frames of a stack that are kept.
+pub const STACK: usize = 32;
+/// Bytes of a device's name that are kept; PCI's need 12.
+pub const DEVICE_NAME: usize = 48;
+/// Bytes of a driver's name that are kept.
+pub const DRIVER_NAME: usize = 32;
+
+/// Position in a [`SIZES`]-long array of the bucket that holds `bytes`.
+#[must_use]
+#[inline(always)]
+pub const fn size_position(bytes: u64) -> usize {
+    if bytes <= 1 << FIRST_SIZE {
+        return 0;
+    }
+    let position = (u64::BITS - (bytes - 1).leading_zeros() - FIRST_SIZE) as usize;
+    if position < SIZES {
+        position
+    } else {
+        SIZES - 1
+    }
+}
+
+/// Upper bound in bytes, inclusive, of the bucket at `position`; `None` for the last, which has none.
+#[must_use]
+pub const fn size_bound(position: usize) -> Option<u64> {
+    if position + 1 < SIZES {
+        Some(1 << (FIRST_SIZE as usize + position))
+    } else {
+        None
+    }
+}
+
+/// Settings and facts of this kernel. Map `IOMMU`, one entry, written before the programs are attached. Offsets are in bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IommuKnobs {
+    /// Only maps and unmaps of these sizes in bytes are counted.
+    pub least_bytes: u64,
+    /// See there; inclusive.
+    pub most_bytes: u64,
+    /// 1 when only the CPUs in `cpus` count.
+    pub some_cpus: u64,
+    /// By CPU number, a bit each.
+    pub cpus: [u64; CPU_WORDS],
+    /// 1 when mappings are followed until they are unmapped.
+    pub track: u64,
+    /// Every how many-eth unmap of a CPU is timed; 0: none is.
+    pub time_one_in: u64,
+    /// For how long need-resched may be pending; 0: that is not looked at.
+    pub resched_limit_ns: u64,
+    /// The bits of a thread's flags that ask for rescheduling.
+    pub resched_flags: u64,
+    /// How many of `ram` are in use; with 0, where memory lies is not looked at.
+    pub rams: u64,
+    /// First address of each range of main memory, and the one after its last; in ascending order.
+    pub ram: [[u64; 2]; RANGES],
+    /// From a `task_struct` to its `thread_info.flags`.
+    pub task_flags: u64,
+    /// From a `task_struct` to how often it gave up its CPU, and how often that was taken away.
+    pub task_nvcsw: u64,
+    /// See there.
+    pub task_nivcsw: u64,
+    /// From a `device` to the pointer to its name, to its driver and to its group.
+    pub device_name: u64,
+    /// See there.
+    pub device_driver: u64,
+    /// See there.
+    pub device_group: u64,
+    /// From a `device_driver` to the pointer to its name.
+    pub driver_name: u64,
+    /// From an `iommu_group` to its number, its domain and its default domain.
+    pub group_id: u64,
+    /// See there.
+    pub group_domain: u64,
+    /// See there.
+    pub group_default_domain: u64,
+    /// From an `iommu_domain` to its type.
+    pub domain_type: u64,
+    /// From a `task_struct` to `files`, from there to `fdt`, from there to `fd`; from a `file` to its `f_inode`, from an `inode`
+    /// to its `i_private`, and from a `kernfs_node` to its `priv`: how a folder of sysfs leads to what it shows.
+    pub task_files: u64,
+    /// See there.
+    pub files_fdt: u64,
+    /// See there.
+    pub fdt_fd: u64,
+    /// See there.
+    pub file_inode: u64,
+    /// See there.
+    pub inode_private: u64,
+    /// See there.
+    pub node_priv: u64,
+    /// From an `iommu_group` to the `kobject` in it.
+    pub group_kobj: u64,
+}
+
+impl Default for IommuKnobs {
+    fn default() -> Self {
+        // SAFETY: integers only.
+        unsafe { core::mem::zeroed() }
+    }
+}
+
+/// Maps or unmaps.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moves {
+    /// How many.
+    pub count: u64,
+    /// Bytes mapped, or bytes that the kernel said were unmapped.
+    pub bytes: u64,
+    /// By the size that was asked for: see [`size_position`].
+    pub sizes: [u64; SIZES],
+}
+
+/// What one CPU did with one domain. Map `IOMMU_DOMAINS`, by the address of the domain, 0 where that is not known.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DomainStats {
+    /// Changes completed.
+    pub completed: u64,
+    /// Maps.
+    pub maps: Moves,
+    /// Unmaps.
+    pub unmaps: Moves,
+    /// Bytes that unmaps asked for.
+    pub asked_bytes: u64,
+    /// Bytes unmapped of what was asked for. A superpage is always unmapped as a whole, and each unmap of a piece of it says so:
+    /// then `unmaps.bytes` counts it many times.
+    pub freed_bytes: u64,
+    /// Unmaps of one mapping or several as they had been mapped.
+    pub whole: u64,
+    /// Unmaps of a piece of what had been mapped as one.
+    pub pieces: u64,
+    /// Unmaps that began where nothing is known to be mapped: mapped before the watch began, or not followed.
+    pub untracked: u64,
+    /// Maps of what is no main memory: registers and memory of devices, or what firmware keeps.
+    pub not_ram: u64,
+    /// Bytes of these.
+    pub not_ram_bytes: u64,
+    /// Changes started.
+    pub started: u64,
+}
+
+impl DomainStats {
+    /// Whether this copy was taken while no change was under way.
+    #[must_use]
+    pub const fn is_consistent(&self) -> bool {
+        self.completed == self.started
+    }
+}
+
+/// A mapping that is followed. Map `IOMMU_LIVE`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LiveKey {
+    /// Address of the domain.
+    pub domain: u64,
+    /// Where what is left of it begins.
+    pub iova: u64,
+}
+
+/// What is left of it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Live {
+    /// Bytes left.
+    pub bytes: u64,
+    /// Bytes that were mapped.
+    pub mapped_bytes: u64,
+    /// When.
+    pub at_ns: u64,
+}
+
+/// Which calls are timed. Index of map `IOMMU_TIMES`.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timed {
+    /// Unmaps by drivers, through the DMA API.
+    Dma = 0,
+    /// Unmaps by all others, such as VFIO.
+    Other = 1,
+}
+
+/// How many [`Timed`] there are.
+pub const TIMED: u32 = 2;
+
+/// How long such calls of a CPU took.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// Changes completed.
+    pub completed: u64,
+    /// How many were timed.
+    pub count: u64,
+    /// Sum in ns.
+    pub sum_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+    /// By length: see [`crate::buckets`].
+    pub histogram: [u64; BUCKETS],
+    /// Changes started.
+    pub started: u64,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            completed: 0,
+            count: 0,
+            sum_ns: 0,
+            max_ns: 0,
+            histogram: [0; BUCKETS],
+            started: 0,
+        }
+    }
+}
+
+impl Times {
+    /// Whether this copy was taken while no change was under way.
+    #[must_use]
+    pub const fn is_consistent(&self) -> bool {
+        self.completed == self.started
+    }
+}
+
+/// What else is counted for each CPU. Map `IOMMU_CPU`, a per-CPU array of one entry.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IommuCpu {
+    /// Long runs with need-resched pending.
+    pub late: u64,
+    /// The longest, in ns.
+    pub late_max_ns: u64,
+    /// Mappings that are not followed because the table was full.
+    pub untracked_maps: u64,
+    /// Records sent to user space.
+    pub records_sent: u64,
+    /// Records lost because the ring buffer was full.
+    pub records_lost: u64,
+    /// Events counted for no domain because the table of domains was full.
+    pub uncounted: u64,
+}
+
+/// Faults of a device. Map `IOMMU_FAULTS`, by the address of the device.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FaultStats {
+    /// How many.
+    pub count: u64,
+    /// Name of the device, up to a zero byte.
+    pub device: [u8; DEVICE_NAME],
+    /// Name of its driver, likewise; empty where it has none.
+    pub driver: [u8; DRIVER_NAME],
+}
+
+impl Default for FaultStats {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            device: [0; DEVICE_NAME],
+            driver: [0; DRIVER_NAME],
+        }
+    }
+}
+
+/// What a record tells.
+#[repr(u64)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A device came into a group.
+    Added = 0,
+    /// A device left its group.
+    Removed = 1,
+    /// A device was attached to a domain.
+    Attached = 2,
+    /// A device was detached from its domain.
+    Detached = 3,
+    /// A device accessed what is not mapped for it.
+    Fault = 4,
+    /// Something was mapped that is no main memory.
+    NotRam = 5,
+    /// A thread went on mapping or unmapping with need-resched pending.
+    Late = 6,
+    /// A domain is about to go.
+    DomainGone = 7,
+}
+
+/// A record. Map `IOMMU_RECORDS`, a ring buffer. What a [`Notice`] does not tell is 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IommuRecord {
+    /// When.
+    pub at_ns: u64,
+    /// A [`Notice`].
+    pub notice: u64,
+    /// On which CPU.
+    pub cpu: u64,
+    /// The process there, and the thread.
+    pub process: u64,
+    /// See there.
+    pub thread: u64,
+    /// Name of the thread, up to a zero byte.
+    pub comm: [u8; 16],
+    /// Number of the group; -1 where it is not known.
+    pub group: i64,
+    /// Address of the domain.
+    pub domain: u64,
+    /// Its type: `__IOMMU_DOMAIN_*` of `include/linux/iommu.h`.
+    pub domain_type: u64,
+    /// Name of the device, up to a zero byte.
+    pub device: [u8; DEVICE_NAME],
+    /// Name of its driver, likewise.
+    pub driver: [u8; DRIVER_NAME],
+    /// Address that the device uses.
+    pub iova: u64,
+    /// Physical address.
+    pub paddr: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// `IOMMU_FAULT_*` of `include/linux/iommu.h`.
+    pub flags: u64,
+    /// For how long need-resched was pending, at least.
+    pub length_ns: u64,
+    /// Number of bytes of `stack` that are filled; negative: the kernel's reason why it is not.
+    pub stack_bytes: i64,
+    /// The kernel's return addresses, innermost first.
+    pub stack: [u64; STACK],
+}
+
+/// A group as the kernel has it. Map `IOMMU_GROUP`, one entry, which the program `read_group` fills.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupAnswer {
+    /// Address of its domain; 0 where it has none.
+    pub domain: u64,
+    /// Type of that: `__IOMMU_DOMAIN_*`.
+    pub domain_type: u64,
+    /// Address of the domain that the kernel's drivers use it with.
+    pub default_domain: u64,
+    /// Its number as the kernel has it.
+    pub id: u64,
+    /// 1 when all that could be read.
+    pub found: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_fall_into_the_bucket_whose_bound_they_do_not_exceed() {
+        for (bytes, bound) in [
+            (0, Some(4096)),
+            (1, Some(4096)),
+            (4096, Some(4096)),
+            (4097, Some(8192)),
+            (8192, Some(8192)),
+            (2 << 20, Some(2 << 20)),
+            (1 << 40, Some(1 << 40)),
+            ((1 << 40) + 1, None),
+            (u64::MAX, None),
+        ] {
+            assert_eq!(size_bound(size_position(bytes)), bound, "{bytes}");
+        }
+    }
+}

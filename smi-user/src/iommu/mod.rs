@@ -1,0 +1,1 @@
+//! Watches what is mapped and unmapped in the IOMMU, and for whom.
