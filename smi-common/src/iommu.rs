@@ -1,6 +1,6 @@
 //! Values of the maps that the programs of `smilat iommu` share with user space.
 
-use crate::buckets::BUCKETS;
+use crate::{RqPath, buckets::BUCKETS};
 
 /// Buckets of sizes: bucket *i* holds sizes in (2^(11+i), 2^(12+i)] bytes, the first all smaller ones too, the last all
 /// larger ones.
@@ -61,14 +61,14 @@ pub struct IommuKnobs {
     pub time_one_in: u64,
     /// For how long need-resched may be pending; 0: that is not looked at.
     pub resched_limit_ns: u64,
-    /// The bits of a thread's flags that ask for rescheduling.
-    pub resched_flags: u64,
     /// How many of `ram` are in use; with 0, where memory lies is not looked at.
     pub rams: u64,
     /// First address of each range of main memory, and the one after its last; in ascending order.
     pub ram: [[u64; 2]; RANGES],
-    /// From a `task_struct` to its `thread_info.flags`.
-    pub task_flags: u64,
+    /// How to come to a CPU's `rq`, and from there to its `preempt_count`.
+    pub rq: RqPath,
+    /// See there.
+    pub rq_preempt_count: u64,
     /// From a `task_struct` to how often it gave up its CPU, and how often that was taken away.
     pub task_nvcsw: u64,
     /// See there.
@@ -113,40 +113,19 @@ impl Default for IommuKnobs {
     }
 }
 
-/// Maps or unmaps.
+/// Maps in one domain by one CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Moves {
-    /// How many.
-    pub count: u64,
-    /// Bytes mapped, or bytes that the kernel said were unmapped.
-    pub bytes: u64,
-    /// By the size that was asked for: see [`size_position`].
-    pub sizes: [u64; SIZES],
-}
-
-/// What one CPU did with one domain. Map `IOMMU_DOMAINS`, by the address of the domain, 0 where that is not known.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DomainStats {
+pub struct Mapped {
     /// Changes completed.
     pub completed: u64,
-    /// Maps.
-    pub maps: Moves,
-    /// Unmaps.
-    pub unmaps: Moves,
-    /// Bytes that unmaps asked for.
-    pub asked_bytes: u64,
-    /// Bytes unmapped of what was asked for. A superpage is always unmapped as a whole, and each unmap of a piece of it says so:
-    /// then `unmaps.bytes` counts it many times.
-    pub freed_bytes: u64,
-    /// Unmaps of one mapping or several as they had been mapped.
-    pub whole: u64,
-    /// Unmaps of a piece of what had been mapped as one.
-    pub pieces: u64,
-    /// Unmaps that began where nothing is known to be mapped: mapped before the watch began, or not followed.
-    pub untracked: u64,
-    /// Maps of what is no main memory: registers and memory of devices, or what firmware keeps.
+    /// How many.
+    pub count: u64,
+    /// Bytes mapped.
+    pub bytes: u64,
+    /// By size: see [`size_position`].
+    pub sizes: [u64; SIZES],
+    /// Those of what is no main memory: registers and memory of devices, or what firmware keeps.
     pub not_ram: u64,
     /// Bytes of these.
     pub not_ram_bytes: u64,
@@ -154,11 +133,51 @@ pub struct DomainStats {
     pub started: u64,
 }
 
+/// Unmaps in one domain by one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unmapped {
+    /// Changes completed.
+    pub completed: u64,
+    /// How many.
+    pub count: u64,
+    /// Bytes that the kernel said were unmapped.
+    pub bytes: u64,
+    /// By the size that was asked for: see [`size_position`].
+    pub sizes: [u64; SIZES],
+    /// Bytes that were asked for.
+    pub asked_bytes: u64,
+    /// Bytes unmapped of what was asked for. A superpage is always unmapped as a whole, and each unmap of a piece of it says so:
+    /// then `bytes` counts it many times.
+    pub freed_bytes: u64,
+    /// Unmaps of one mapping or several as they had been mapped.
+    pub whole: u64,
+    /// Unmaps of a piece of what had been mapped as one.
+    pub pieces: u64,
+    /// Unmaps that began where nothing is known to be mapped: mapped before the watch began, or not followed.
+    pub untracked: u64,
+    /// Changes started.
+    pub started: u64,
+}
+
+/// What one CPU did in one domain. Map `IOMMU_DOMAINS`, by the address of the domain, 0 where that is not known.
+///
+/// Two parts with marks of their own: the kernel does not run a program within itself, but it may run that of maps, in an
+/// interrupt, within that of unmaps.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DomainStats {
+    /// Maps.
+    pub maps: Mapped,
+    /// Unmaps.
+    pub unmaps: Unmapped,
+}
+
 impl DomainStats {
     /// Whether this copy was taken while no change was under way.
     #[must_use]
     pub const fn is_consistent(&self) -> bool {
-        self.completed == self.started
+        self.maps.completed == self.maps.started && self.unmaps.completed == self.unmaps.started
     }
 }
 
@@ -250,20 +269,34 @@ pub struct IommuCpu {
     pub records_sent: u64,
     /// Records lost because the ring buffer was full.
     pub records_lost: u64,
-    /// Events counted for no domain because the table of domains was full.
+    /// Events that are counted nowhere because the table of domains was full.
     pub uncounted: u64,
+    /// The program's own: the CPU's `rq`, 0 while it is not known; the range of main memory that was met last; unmaps since one
+    /// was timed; the run with need-resched pending that is under way.
+    pub rq: u64,
+    /// See there.
+    pub ram: [u64; 2],
+    /// See there.
+    pub untimed: u64,
+    /// See there: when it began, 0 while there is none; whose it is, how often that was switched away from until then, and 1
+    /// once it was reported.
+    pub pending_since_ns: u64,
+    /// See there.
+    pub pending_task: u64,
+    /// See there.
+    pub pending_switches: u64,
+    /// See there.
+    pub pending_told: u64,
 }
 
-/// Faults of a device. Map `IOMMU_FAULTS`, by the address of the device.
+/// Faults of a device that one CPU was told of. Map `IOMMU_FAULTS`, by the address of the device.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaultStats {
     /// How many.
     pub count: u64,
-    /// Name of the device, up to a zero byte.
+    /// Name of the device, up to a zero byte; on the CPU that was told first.
     pub device: [u8; DEVICE_NAME],
-    /// Name of its driver, likewise; empty where it has none.
-    pub driver: [u8; DRIVER_NAME],
 }
 
 impl Default for FaultStats {
@@ -271,7 +304,6 @@ impl Default for FaultStats {
         Self {
             count: 0,
             device: [0; DEVICE_NAME],
-            driver: [0; DRIVER_NAME],
         }
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod causes;
 pub mod hwlat;
+pub mod iommu;
 pub mod irqsoff;
 pub mod maps;
 mod memory;

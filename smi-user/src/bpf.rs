@@ -1,6 +1,7 @@
 //! Loads the BPF object, reads and writes its maps. Nothing else touches aya.
 
 mod events;
+pub mod iommu;
 pub mod irqsoff;
 mod object;
 mod slots;
@@ -17,6 +18,7 @@ use aya::{
 };
 use smi_common::{
     CpuStats, GapRecord, Knobs, Sources, TracerLayout,
+    iommu::{DomainStats, FaultStats, GroupAnswer, IommuCpu, IommuKnobs, Live, LiveKey, Times},
     irqsoff::{IrqsoffStats, SelfTest, Watch},
 };
 
@@ -46,6 +48,22 @@ unsafe impl Pod for Shared<Watch> {}
 unsafe impl Pod for Shared<IrqsoffStats> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<SelfTest> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<IommuKnobs> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<DomainStats> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<IommuCpu> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<Times> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<LiveKey> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<Live> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<FaultStats> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<GroupAnswer> {}
 
 /// The object of the detectors, loaded.
 pub struct Bpf {

@@ -7,7 +7,12 @@ use anyhow::{Context as _, Result};
 use crate::{setup, sh};
 
 /// The objects, as the crate names its binaries.
-const OBJECTS: [&str; 3] = ["smilat-bpf", "smilat-irqsoff-bpf", "smilat-test-bpf"];
+const OBJECTS: [&str; 4] = [
+    "smilat-bpf",
+    "smilat-iommu-bpf",
+    "smilat-irqsoff-bpf",
+    "smilat-test-bpf",
+];
 
 const TARGET: &str = "bpfel-unknown-none";
 

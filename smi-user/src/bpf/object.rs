@@ -9,9 +9,12 @@ use std::{
 };
 
 use aya::{
-    EbpfLoader, VerifierLogLevel,
-    maps::{Array, Map, MapData, MapError},
-    programs::{PerfEvent, Program, ProgramError, RawTracePoint, TracePoint},
+    Btf, EbpfLoader, VerifierLogLevel,
+    maps::{Array, Map, MapError},
+    programs::{
+        FEntry, FExit, PerfEvent, Program, ProgramError, RawTracePoint, RawTracePointRunOptions,
+        TestRun as _, TracePoint,
+    },
     sys::{Stats, enable_stats},
 };
 use aya_log::EbpfLogger;
@@ -88,7 +91,6 @@ impl BpfError {
 pub struct Object {
     ebpf: aya::Ebpf,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
-    sources: Array<MapData, Shared<Sources>>,
     /// Has the kernel measure the programs' runs while it is open.
     measuring: Option<OwnedFd>,
 }
@@ -130,7 +132,6 @@ impl Object {
         };
         Ok(Self {
             logger,
-            sources: take(&mut ebpf, "SOURCES")?,
             measuring: None,
             ebpf,
         })
@@ -209,6 +210,64 @@ impl Object {
         Ok(())
     }
 
+    /// Has the kernel run the program `name` at the entry of its function `function`, which its types, `btf`, describe.
+    ///
+    /// # Errors
+    /// When the kernel refuses it, or has no such function.
+    pub fn attach_entry(
+        &mut self,
+        name: &'static str,
+        function: &str,
+        btf: &Btf,
+    ) -> Result<(), BpfError> {
+        let refused = refused_program(name);
+        let program: &mut FEntry = self.program(name)?.try_into().map_err(&refused)?;
+        program.load(function, btf).map_err(&refused)?;
+        program.attach().map_err(&refused)?;
+        Ok(())
+    }
+
+    /// Has the kernel run the program `name` at the end of its function `function`.
+    ///
+    /// # Errors
+    /// As [`Self::attach_entry`].
+    pub fn attach_end(
+        &mut self,
+        name: &'static str,
+        function: &str,
+        btf: &Btf,
+    ) -> Result<(), BpfError> {
+        let refused = refused_program(name);
+        let program: &mut FExit = self.program(name)?.try_into().map_err(&refused)?;
+        program.load(function, btf).map_err(&refused)?;
+        program.attach().map_err(&refused)?;
+        Ok(())
+    }
+
+    /// Runs the raw tracepoint program `name` once, as if its tracepoint had been met with `argument`.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn call(&mut self, name: &'static str, argument: u64) -> Result<(), BpfError> {
+        let refused = refused_program(name);
+        let program: &mut RawTracePoint = self.program(name)?.try_into().map_err(&refused)?;
+        if program.fd().is_err() {
+            program.load().map_err(&refused)?;
+        }
+        let mut options = RawTracePointRunOptions::new();
+        options.args[0] = argument;
+        program.test_run(options).map_err(&refused)?;
+        Ok(())
+    }
+
+    /// The descriptor of the program `name`; `None` while it is not loaded.
+    pub(super) fn raw_tracepoint_fd(&self, name: &str) -> Option<BorrowedFd<'_>> {
+        let Program::RawTracePoint(program) = self.ebpf.program(name)? else {
+            return None;
+        };
+        program.fd().ok().map(|fd| fd.as_fd())
+    }
+
     /// Has the kernel verify and take the program `name`, without having it run.
     ///
     /// # Errors
@@ -232,9 +291,11 @@ impl Object {
     /// # Errors
     /// When the map cannot be written.
     pub fn set_sources(&mut self, sources: Sources) -> Result<(), BpfError> {
-        self.sources
-            .set(0, Shared(sources), 0)
-            .map_err(BpfError::map("SOURCES"))
+        const NAME: &str = "SOURCES";
+        let failed = BpfError::map(NAME);
+        let map = self.ebpf.map_mut(NAME).ok_or(BpfError::Missing(NAME))?;
+        let mut map: Array<_, Shared<Sources>> = map.try_into().map_err(&failed)?;
+        map.set(0, Shared(sources), 0).map_err(failed)
     }
 
     /// Has the programs on `cpu` read `event`, which counts that CPU's SMIs.

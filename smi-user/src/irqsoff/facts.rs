@@ -7,11 +7,6 @@ use crate::kernel::{
     per_cpu,
 };
 
-/// Where `preempt_count` is kept: in a variable of its own, or from 6.2 to 6.14 in one with others (`arch/x86/include/asm/
-/// current.h`).
-const ALONE: &str = "__preempt_count";
-const TOGETHER: &str = "pcpu_hot";
-
 /// The offsets of this kernel, and why sections that cannot be preempted are not seen here, if they are not.
 ///
 /// # Errors
@@ -32,7 +27,8 @@ pub(super) fn watch() -> Result<(Watch, Option<BtfError>), BtfError> {
             .unwrap_or(0),
         ..Watch::default()
     };
-    let counts = || -> Result<_, BtfError> { Ok((per_cpu::rq(&btf)?, preempt_count(&btf)?)) };
+    let counts =
+        || -> Result<_, BtfError> { Ok((per_cpu::rq(&btf)?, per_cpu::preempt_count(&btf)?)) };
     let missing = match counts() {
         Ok((rq, preempt_count)) => {
             watch.counts = 1;
@@ -43,15 +39,4 @@ pub(super) fn watch() -> Result<(Watch, Option<BtfError>), BtfError> {
         Err(error) => Some(error),
     };
     Ok((watch, missing))
-}
-
-/// From a CPU's `rq` to its `preempt_count`.
-fn preempt_count(btf: &Btf) -> Result<u64, BtfError> {
-    per_cpu::from_rq(btf, ALONE).or_else(|error| {
-        let within = btf.offset_of(TOGETHER, &["preempt_count"]);
-        let (Ok(variable), Ok(within)) = (per_cpu::from_rq(btf, TOGETHER), within) else {
-            return Err(error);
-        };
-        Ok(variable.wrapping_add(within))
-    })
 }

@@ -13,6 +13,7 @@ pub mod cpus;
 pub mod dma_latency;
 pub mod dmi;
 pub mod fadt;
+pub mod fdinfo;
 pub mod hangup;
 pub mod hostname;
 pub mod identity;
