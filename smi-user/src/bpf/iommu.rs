@@ -1,6 +1,7 @@
 //! The object of `smilat iommu`.
 
 use std::{
+    ops::{Deref, DerefMut},
     os::fd::{AsRawFd as _, BorrowedFd},
     ptr,
 };
@@ -41,6 +42,20 @@ pub struct Bpf {
     btf: Option<Btf>,
 }
 
+impl Deref for Bpf {
+    type Target = Object;
+
+    fn deref(&self) -> &Object {
+        &self.object
+    }
+}
+
+impl DerefMut for Bpf {
+    fn deref_mut(&mut self) -> &mut Object {
+        &mut self.object
+    }
+}
+
 impl Bpf {
     /// Loads it, with room to follow `track` mappings.
     ///
@@ -72,19 +87,11 @@ impl Bpf {
             .map_err(BpfError::map("IOMMU"))
     }
 
-    /// Has the kernel run the program `name` at its raw tracepoint `event`.
-    ///
-    /// # Errors
-    /// When the kernel refuses it.
-    pub fn attach(&mut self, name: &'static str, event: &str) -> Result<(), BpfError> {
-        self.object.attach_raw_tracepoint(name, event)
-    }
-
     /// Has the kernel run the program `name` at the entry of the first of `functions` that it has; returns which.
     ///
     /// # Errors
     /// When the kernel refuses each, with the reason for the last.
-    pub fn attach_entry(
+    pub fn attach_first_entry(
         &mut self,
         name: &'static str,
         functions: &[&'static str],
@@ -100,7 +107,7 @@ impl Bpf {
     ///
     /// # Errors
     /// When the kernel refuses it.
-    pub fn attach_end(
+    pub fn attach_function_end(
         &mut self,
         name: &'static str,
         function: &'static str,

@@ -89,6 +89,14 @@ impl Domains {
                 .is_some_and(|counts| !counts.groups.is_empty())
     }
 
+    /// The address of the domain of that number; `None` where it is no more.
+    pub fn address_of(&self, number: u32) -> Option<u64> {
+        self.live
+            .iter()
+            .find(|(_, counts)| counts.domain == number)
+            .map(|(address, _)| *address)
+    }
+
     /// What was counted in the domain at that address, all CPUs together. What came since the call before is what came lately.
     pub fn count(&mut self, domain: u64, stats: &[DomainStats]) {
         let counts = self.at(domain);

@@ -3,7 +3,7 @@
 use std::{fs::File, os::fd::AsFd as _};
 
 use anyhow::{Context as _, Result, bail};
-use smi_common::iommu::{CPU_WORDS, IommuKnobs, IommuRecord, Live, LiveKey, Timed, Times};
+use smi_common::iommu::{CPU_WORDS, RANGES, IommuKnobs, IommuRecord, Live, LiveKey, Timed, Times};
 
 use super::{
     domains::{Domains, InUse},
@@ -15,7 +15,7 @@ use crate::{
     kernel::{iomem::Iomem, iommu::group_folder},
     model::{
         Histogram,
-        iommu::{CallTimes, CpuMoves, Following, LateRuns},
+        iommu::{CallTimes, CpuMoves, DomainCounts, Following, LateRuns},
         iommu_topology::Topology,
     },
     units::ns,
@@ -61,7 +61,7 @@ impl Watching {
     pub fn start(look: &Look, iomem: &Iomem) -> Result<Self> {
         let mut knobs = knobs(look);
         let mut warnings = Vec::new();
-        let ram = iomem.ram_ranges();
+        let ram = iomem.system_ram_in(RANGES).ranges;
         for (place, range) in knobs.ram.iter_mut().zip(&ram) {
             *place = [range.start, range.end];
         }
@@ -102,16 +102,16 @@ impl Watching {
     fn attach(&mut self) -> Result<()> {
         for (name, event) in CHANGES {
             self.bpf
-                .attach(name, event)
+                .attach_raw_tracepoint(name, event)
                 .with_context(|| format!("this kernel has no tracepoint iommu:{event}"))?;
         }
         // Gone since 6.2.
-        let _older = self.bpf.attach("detached", "detach_device_from_domain");
+        let _older = self.bpf.attach_raw_tracepoint("detached", "detach_device_from_domain");
         if let Err(error) = self
             .bpf
-            .attach_entry("domain_gone", &["iommu_domain_free"])
-            .and(self.bpf.attach_entry("map_begins", &MAPS))
-            .and(self.bpf.attach_entry("unmap_begins", &UNMAPS))
+            .attach_first_entry("domain_gone", &["iommu_domain_free"])
+            .and(self.bpf.attach_first_entry("map_begins", &MAPS))
+            .and(self.bpf.attach_first_entry("unmap_begins", &UNMAPS))
         {
             self.ungrouped = true;
             self.warnings.push(format!(
@@ -126,8 +126,8 @@ impl Watching {
             ] {
                 let timed_one = self
                     .bpf
-                    .attach_entry(begins, functions)
-                    .and_then(|function| self.bpf.attach_end(ends, function).map(|()| function));
+                    .attach_first_entry(begins, functions)
+                    .and_then(|function| self.bpf.attach_function_end(ends, function).map(|()| function));
                 match timed_one {
                     Ok(function) => self.timed.push((timed, function)),
                     Err(error) => self.warnings.push(format!(
@@ -140,7 +140,7 @@ impl Watching {
         // Last: whatever is counted can be put down to a domain.
         for (name, event) in [("unmap", "unmap"), ("map", "map")] {
             self.bpf
-                .attach(name, event)
+                .attach_raw_tracepoint(name, event)
                 .with_context(|| format!("cannot follow iommu:{event}"))?;
         }
         Ok(())
@@ -202,16 +202,23 @@ impl Watching {
         Ok(self.bpf.forget(domain)?)
     }
 
-    /// Reads what was counted; returns what each CPU did, and whether a domain is among it that is not known.
+    /// Reads what was counted; returns what each CPU did in domains that `is_chosen`, and whether there is a domain that is not
+    /// known.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn count(&mut self) -> Result<(Vec<CpuMoves>, bool)> {
+    pub fn count(
+        &mut self,
+        is_chosen: impl Fn(&DomainCounts) -> bool,
+    ) -> Result<(Vec<CpuMoves>, bool)> {
         let mut cpus: Vec<CpuMoves> = Vec::new();
         let mut is_new = false;
         for (domain, stats) in self.bpf.domains()? {
             is_new |= !self.domains.knows(domain);
             self.domains.count(domain, &stats);
+            if !is_chosen(self.domains.at(domain)) {
+                continue;
+            }
             cpus.resize_with(cpus.len().max(stats.len()), || CpuMoves {
                 cpu: 0,
                 maps: 0,
@@ -262,6 +269,15 @@ impl Watching {
                 })
             })
             .collect()
+    }
+
+    /// Every how many-eth unmap is timed; 0: none is.
+    pub fn timed_one_in(&self) -> u64 {
+        if self.timed.is_empty() {
+            0
+        } else {
+            self.knobs.time_one_in
+        }
     }
 
     /// What is counted by CPU: how far mappings are followed, long runs, and records sent and lost.

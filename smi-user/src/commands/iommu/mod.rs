@@ -2,6 +2,7 @@
 
 mod boot;
 mod live;
+mod ready;
 mod tree;
 mod watch;
 

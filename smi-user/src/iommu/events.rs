@@ -1,0 +1,122 @@
+//! Makes events of the programs' records.
+
+use jiff::Timestamp;
+use smi_common::iommu::{IommuRecord, Notice};
+
+use super::domains::{Domains, kind};
+use crate::{
+    bpf::iommu::text,
+    kernel::{clock::Epoch, iomem::Iomem, kallsyms::SymbolError, naming::Naming},
+    model::iommu::{Fault, FaultSource, What},
+};
+
+/// `IOMMU_FAULT_WRITE` of `include/linux/iommu.h`.
+const WRITE: u64 = 1;
+
+/// When it was.
+pub(super) fn time(record: &IommuRecord, epoch: Epoch) -> Timestamp {
+    Timestamp::try_from(epoch.date(record.at_ns)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// What kind of record that is; `None` of one that no program of this version writes.
+pub(super) fn notice(record: &IommuRecord) -> Option<Notice> {
+    [
+        Notice::Added,
+        Notice::Removed,
+        Notice::Attached,
+        Notice::Detached,
+        Notice::Fault,
+        Notice::NotRam,
+        Notice::Late,
+        Notice::DomainGone,
+    ]
+    .into_iter()
+    .find(|notice| *notice as u64 == record.notice)
+}
+
+/// `record` as an event; `None` where it tells nothing to people.
+///
+/// # Errors
+/// When the kernel's symbols cannot be read.
+pub(super) fn what(
+    record: &IommuRecord,
+    domains: &mut Domains,
+    iomem: &Iomem,
+    naming: &mut Naming,
+) -> Result<Option<What>, SymbolError> {
+    let device = text(&record.device);
+    let group = u32::try_from(record.group).ok();
+    let driver = Some(text(&record.driver)).filter(|driver| !driver.is_empty());
+    Ok(match notice(record) {
+        Some(Notice::Added) => group.map(|group| What::Added { device, group }),
+        Some(Notice::Removed) => group.map(|group| What::Removed { device, group }),
+        Some(Notice::Attached) => Some(What::Attached {
+            device,
+            group,
+            kind: (record.domain > 0)
+                .then(|| kind(record.domain_type).map(str::to_owned))
+                .flatten(),
+            driver,
+        }),
+        Some(Notice::Detached) => Some(What::Detached { device, group }),
+        Some(Notice::Fault) => Some(What::Fault(Fault {
+            device,
+            driver,
+            group,
+            iova: Some(record.iova),
+            access: Some(
+                if record.flags & WRITE > 0 {
+                    "write"
+                } else {
+                    "read"
+                }
+                .to_owned(),
+            ),
+            reason: Some(format!("flags {:#x}", record.flags)),
+            source: FaultSource::Tracepoint,
+        })),
+        Some(Notice::NotRam) => {
+            let counts = domains.at(record.domain);
+            Some(What::NotRam {
+                domain: counts.domain,
+                groups: counts.groups.clone(),
+                devices: counts.devices.clone(),
+                iova: record.iova,
+                paddr: record.paddr,
+                bytes: record.bytes,
+                of: iomem.name_at(record.paddr),
+            })
+        }
+        Some(Notice::Late) => {
+            let stack = stack(record);
+            naming.learn(stack.iter().copied())?;
+            Some(What::Late {
+                cpu: record.cpu as u32,
+                process: record.process as u32,
+                thread: record.thread as u32,
+                comm: text(&record.comm),
+                length_ns: record.length_ns,
+                no_stack: stack
+                    .is_empty()
+                    .then(|| format!("the kernel said {}", record.stack_bytes)),
+                stack: stack
+                    .into_iter()
+                    .map(|address| naming.words(address))
+                    .collect(),
+            })
+        }
+        Some(Notice::DomainGone) | None => None,
+    })
+}
+
+/// The addresses on its stack, such that each lies within the function that was left there: a return address may be that
+/// of the next one.
+fn stack(record: &IommuRecord) -> Vec<u64> {
+    let frames = usize::try_from(record.stack_bytes).unwrap_or(0) / size_of::<u64>();
+    record
+        .stack
+        .iter()
+        .take(frames)
+        .map(|address| address.saturating_sub(1))
+        .collect()
+}
