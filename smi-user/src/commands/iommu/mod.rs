@@ -2,6 +2,7 @@
 
 mod boot;
 mod live;
+mod print;
 mod tree;
 mod watch;
 
