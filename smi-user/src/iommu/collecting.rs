@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use smi_common::iommu::{IommuRecord, Notice};
 
@@ -16,6 +16,7 @@ use super::{
     faults::{FaultReader, Report},
     growth::Growth,
     ratio::{Lately, Ratio},
+    readiness::{Readiness, readiness},
     selection::Selection,
     watching::Watching,
 };
@@ -100,6 +101,12 @@ impl Collecting {
             }
         };
         let mut changes = Changes::new(true)?;
+        match readiness(changes.topology()) {
+            Readiness::Ready => {}
+            none @ Readiness::NoIommu { .. } => bail!("{}", none.words().unwrap_or_default()),
+            // What VFIO gives to guests is mapped all the same.
+            other => warnings.extend(other.words()),
+        }
         let selection = Selection::new(changes.topology(), &look.part)?;
         let iomem = Iomem::read().unwrap_or_else(|error| {
             warnings.push(format!(

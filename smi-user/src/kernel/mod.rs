@@ -2,10 +2,12 @@
 //! system call of its own.
 
 pub mod boot;
+pub mod boot_log;
 pub mod btf;
 pub mod capabilities;
 pub mod changes;
 pub mod clock;
+pub mod command_line;
 pub mod container;
 pub mod cpuid;
 pub mod cpuinfo;
@@ -17,12 +19,15 @@ pub mod fdinfo;
 pub mod hangup;
 pub mod hostname;
 pub mod identity;
+pub mod iommu;
 pub mod kallsyms;
 pub mod kconfig;
 pub mod machine;
 pub mod msr;
 pub mod naming;
 pub mod panic;
+pub mod pci;
+pub mod pci_ids;
 pub mod per_cpu;
 pub mod perf;
 pub mod pmu;
@@ -34,4 +39,6 @@ pub mod sched;
 pub mod steal;
 pub mod tasks;
 pub mod terminal;
+pub mod trace_buffer;
 pub mod tracefs;
+pub mod uevent;

@@ -2,7 +2,7 @@
 
 mod boot;
 mod live;
-mod ready;
+mod print;
 mod tree;
 mod watch;
 

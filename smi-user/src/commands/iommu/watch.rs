@@ -7,16 +7,13 @@ use bytes::Bytes;
 use jiff::{Timestamp, tz::TimeZone};
 use tokio::time::Instant;
 
-use super::{
-    super::{
-        failures::together,
-        listen::listen,
-        messages,
-        signals::Signals,
-        times::{at, every},
-        watch::{FETCH, explain},
-    },
-    ready::check,
+use super::super::{
+    failures::together,
+    listen::listen,
+    messages,
+    signals::Signals,
+    times::{at, every},
+    watch::{FETCH, explain},
 };
 use crate::{
     cli::{Format, WatchArgs},
@@ -43,7 +40,6 @@ pub(super) fn run(args: &WatchArgs) -> Result<ExitCode> {
     } else {
         log::LevelFilter::Info
     });
-    check()?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -1,5 +1,8 @@
 //! What `smilat iommu` finds: entries and tables that an operator can read, and one JSON object a line.
 
+pub mod boot;
+pub mod tree;
+
 use serde::Serialize;
 
 use crate::model::iommu::{IommuEvent, IommuSnapshot};
