@@ -30,6 +30,11 @@ pub(super) fn nvme() -> String {
     disk
 }
 
+/// Has a disk's driver map what it keeps mapped from its first reads on.
+pub(super) fn settle(disk: &str) {
+    read(disk, 1);
+}
+
 /// Reads the first `mebibytes` of a disk.
 ///
 /// # Panics

@@ -1,7 +1,7 @@
 //! What the tests of `smilat iommu` take for granted: that the machine has the groups, faults and events that they build on,
 //! without smilat.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, thread, time::Duration};
 
 use super::{
     disks,
@@ -59,7 +59,7 @@ pub(super) fn devices_are_in_groups_that_the_iommu_translates_for() {
     }
 }
 
-/// Both orders of page tables, sizes and CPUs add up.
+/// All that was mapped was unmapped, and what sizes and CPUs were counted adds up.
 #[track_caller]
 fn assert_balanced(traced: &Traced, what: &str) {
     let Traced { maps, unmaps } = traced;
@@ -67,9 +67,7 @@ fn assert_balanced(traced: &Traced, what: &str) {
         "    {what}: {} maps of {} bytes, {} unmaps of {} bytes",
         maps.count, maps.bytes, unmaps.count, unmaps.bytes
     );
-    assert_eq!(maps.count, unmaps.count, "{what}: {traced:?}");
     assert_eq!(maps.bytes, unmaps.bytes, "{what}: {traced:?}");
-    assert_eq!(maps.by_size, unmaps.by_size, "{what}: {traced:?}");
     for Sums {
         count,
         by_size,
@@ -84,20 +82,36 @@ fn assert_balanced(traced: &Traced, what: &str) {
 
 pub(super) fn what_a_read_maps_is_unmapped_and_nothing_else_maps() {
     const MEBIBYTES: usize = 16;
-    for disk in [disks::virtio(), disks::nvme()] {
+    // Of the memory of a read, virtio's driver maps each part by itself. NVMe's has it mapped in parts that follow one upon
+    // the other, and unmapped in one.
+    for (disk, is_one_by_one) in [(disks::virtio(), true), (disks::nvme(), false)] {
+        disks::settle(&disk);
         let ((), read) = traced(|| disks::read(&disk, MEBIBYTES));
         assert_balanced(&read, &disk);
         assert!(read.maps.bytes >= (MEBIBYTES as u64) << 20, "{read:?}");
+        assert_eq!(
+            read.maps.count == read.unmaps.count,
+            is_one_by_one,
+            "{read:?}"
+        );
     }
-    let ((), idle) = traced(|| std::thread::sleep(std::time::Duration::from_secs(2)));
+    let ((), idle) = traced(|| thread::sleep(Duration::from_secs(2)));
     assert_eq!(idle, Traced::default());
 }
 
-pub(super) fn network_cards_map_what_they_send() {
+/// Not all that they map is unmapped when they are turned off: virtio's keeps room for what it may receive.
+pub(super) fn network_cards_map_what_they_send_and_rest_when_they_are_off() {
     const FRAMES: u32 = 50;
     let ((), sent) = traced(|| Wire::up().exchange(FRAMES));
-    assert!(sent.maps.count >= 2 * u64::from(FRAMES), "{sent:?}");
-    assert_balanced(&sent, "the network cards, up and down");
+    println!(
+        "    {FRAMES} frames each way: {} maps, {} unmaps",
+        sent.maps.count, sent.unmaps.count
+    );
+    for sums in [&sent.maps, &sent.unmaps] {
+        assert!(sums.count >= 2 * u64::from(FRAMES), "{sent:?}");
+    }
+    let ((), idle) = traced(|| thread::sleep(Duration::from_secs(2)));
+    assert_eq!(idle, Traced::default());
 }
 
 pub(super) fn edu_makes_faults_that_the_kernel_logs() {
@@ -134,6 +148,7 @@ pub(super) fn a_device_goes_to_user_space_and_comes_back() {
     println!("    {seen:?}");
     assert!(seen.maps.bytes >= BYTES && seen.unmaps.bytes >= BYTES);
     assert_eq!(pci::group(NVME_DISK), group);
+    disks::settle(&disks::nvme());
     let ((), read) = traced(|| disks::read(&disks::nvme(), 1));
     assert_balanced(&read, "the disk that is back");
 }

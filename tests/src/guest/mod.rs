@@ -191,7 +191,7 @@ const TESTS: &[Test] = tests! {
     irqsoff::max_log_keeps_entries_back_and_counts_all on [Irqsoff];
     iommu_machine::devices_are_in_groups_that_the_iommu_translates_for on [Iommu];
     iommu_machine::what_a_read_maps_is_unmapped_and_nothing_else_maps on [Iommu];
-    iommu_machine::network_cards_map_what_they_send on [Iommu];
+    iommu_machine::network_cards_map_what_they_send_and_rest_when_they_are_off on [Iommu];
     iommu_machine::edu_makes_faults_that_the_kernel_logs on [Iommu];
     iommu_machine::a_device_goes_to_user_space_and_comes_back on [Iommu];
     iommu_machine::the_mapper_does_what_it_says on [Iommu];
