@@ -5,7 +5,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     os::{fd::AsRawFd as _, unix::fs::FileExt as _, unix::process::CommandExt as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     ptr, thread,
 };
@@ -114,10 +114,12 @@ pub(super) fn start_cpus() -> io::Result<()> {
     Ok(())
 }
 
-/// Loads every module of `/modules`.
+/// Loads every module of `/modules`, in the order of their names.
 pub(super) fn load_modules() -> io::Result<()> {
-    for entry in fs::read_dir("/modules")? {
-        let path = entry?.path();
+    let entries = fs::read_dir("/modules")?.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths = entries.collect::<io::Result<Vec<PathBuf>>>()?;
+    paths.sort();
+    for path in paths {
         let module = File::open(&path)?;
         // SAFETY: the descriptor is open and the parameters are an empty string that ends in NUL.
         let rc =

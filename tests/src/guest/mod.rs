@@ -11,17 +11,24 @@ mod broadcast;
 mod causes;
 mod choice;
 mod cost;
+mod disks;
 mod dma_latency;
 mod doctor;
+mod edu;
 mod fire;
 mod host;
 mod hotplug;
 mod init;
+mod iommu_machine;
 mod irqsoff;
+mod kernel_log;
 mod known_smis;
+mod mapper;
 mod measured;
 mod paranoid;
+mod pci;
 mod peers;
+mod raw_trace;
 mod reader;
 mod settings;
 mod silence;
@@ -32,7 +39,9 @@ mod telling;
 mod tracers;
 mod unproven;
 mod verify;
+mod vfio;
 mod watch;
+mod wire;
 
 use std::{any::Any, fs, io, thread};
 
@@ -55,9 +64,15 @@ enum Set {
     Irqsoff,
     /// As [`Set::Irqsoff`], but one CPU that nothing stops but the guest, whose timers fire when they are due.
     IrqsoffExact,
+    /// Two CPUs, any kernel, an IOMMU with devices behind it, and the module that maps and unmaps (`tests/offender`).
+    Iommu,
+    /// As [`Set::Iommu`], but without the module, and the IOMMU passes all accesses on as they are.
+    IommuPassthrough,
 }
 
-use Set::{Amd, Broadcast, Exact, Irqsoff, IrqsoffExact, Rt, SmmOff, Stock};
+use Set::{
+    Amd, Broadcast, Exact, Iommu, IommuPassthrough, Irqsoff, IrqsoffExact, Rt, SmmOff, Stock,
+};
 
 impl Set {
     fn named(name: &str) -> Option<Self> {
@@ -70,6 +85,8 @@ impl Set {
             "amd" => Amd,
             "irqsoff" => Irqsoff,
             "irqsoff-exact" => IrqsoffExact,
+            "iommu" => Iommu,
+            "iommu-pt" => IommuPassthrough,
             _ => return None,
         })
     }
@@ -85,7 +102,7 @@ impl Set {
     /// Makes the machine what its tests take it for, where QEMU's command line cannot.
     fn set_up(self) -> io::Result<()> {
         match self {
-            Stock | Rt | Exact | Amd | Irqsoff | IrqsoffExact => Ok(()),
+            Stock | Rt | Exact | Amd | Irqsoff | IrqsoffExact | Iommu | IommuPassthrough => Ok(()),
             Broadcast => smi::broadcast(),
             SmmOff => smi::disarm_port(),
         }
@@ -172,6 +189,13 @@ const TESTS: &[Test] = tests! {
     irqsoff::a_cpu_that_goes_and_comes_is_watched_again on [Irqsoff];
     irqsoff::what_is_exempt_is_counted_and_not_logged on [Irqsoff];
     irqsoff::max_log_keeps_entries_back_and_counts_all on [Irqsoff];
+    iommu_machine::devices_are_in_groups_that_the_iommu_translates_for on [Iommu];
+    iommu_machine::what_a_read_maps_is_unmapped_and_nothing_else_maps on [Iommu];
+    iommu_machine::network_cards_map_what_they_send_and_rest_when_they_are_off on [Iommu];
+    iommu_machine::edu_makes_faults_that_the_kernel_logs on [Iommu];
+    iommu_machine::a_device_goes_to_user_space_and_comes_back on [Iommu];
+    iommu_machine::the_mapper_does_what_it_says on [Iommu];
+    iommu_machine::a_machine_in_passthrough_translates_for_no_device on [IommuPassthrough];
 };
 
 /// Sets the machine up, then runs the tests or gives people a shell. Does not return.

@@ -4,6 +4,7 @@
 mod accuracy;
 mod host;
 mod image;
+mod modules;
 mod offender;
 mod packages;
 mod peers;
@@ -95,8 +96,10 @@ struct Bench {
     set: &'static str,
     /// Whether its tests run other people's detectors too.
     peers: bool,
-    /// Whether it has the module that keeps interrupts off.
-    offender: bool,
+    /// Which module of `tests/offender` it has.
+    offender: Option<&'static str>,
+    /// Further kernel options.
+    options: &'static str,
 }
 
 impl Bench {
@@ -106,13 +109,29 @@ impl Bench {
             profile,
             set,
             peers: false,
-            offender: false,
+            offender: None,
+            options: "",
         }
     }
 
     const fn with_offender(self) -> Self {
         Self {
-            offender: true,
+            offender: Some("smilat_offender"),
+            ..self
+        }
+    }
+
+    const fn with_mapper(self) -> Self {
+        Self {
+            offender: Some("smilat_mapper"),
+            ..self
+        }
+    }
+
+    /// Has the kernel keep the events of the IOMMU from boot on.
+    const fn with_boot_trace(self) -> Self {
+        Self {
+            options: "trace_event=iommu:add_device_to_group,iommu:attach_device_to_domain",
             ..self
         }
     }
@@ -125,7 +144,7 @@ impl Bench {
     }
 }
 
-const BENCHES: [Bench; 19] = [
+const BENCHES: [Bench; 24] = [
     Bench::new(Kernel::Stock6_1, Profile::TwoCpus, "stock"),
     Bench::new(Kernel::Rt6_1, Profile::TwoCpus, "rt").with_peers(),
     Bench::new(Kernel::Rt6_1, Profile::Exact, "exact"),
@@ -145,6 +164,15 @@ const BENCHES: [Bench; 19] = [
     Bench::new(Kernel::Rt6_1, Profile::Exact, "irqsoff-exact").with_offender(),
     Bench::new(Kernel::Stock6_12, Profile::Exact, "irqsoff-exact").with_offender(),
     Bench::new(Kernel::Rt6_12, Profile::Exact, "irqsoff-exact").with_offender(),
+    Bench::new(Kernel::Stock6_1, Profile::Iommu, "iommu").with_mapper(),
+    Bench::new(Kernel::Rt6_1, Profile::Iommu, "iommu")
+        .with_mapper()
+        .with_boot_trace(),
+    Bench::new(Kernel::Stock6_12, Profile::Iommu, "iommu")
+        .with_mapper()
+        .with_boot_trace(),
+    Bench::new(Kernel::Rt6_12, Profile::Iommu, "iommu").with_mapper(),
+    Bench::new(Kernel::Stock6_12, Profile::IommuPassthrough, "iommu-pt"),
 ];
 
 /// Carries out what was asked for.
@@ -158,7 +186,7 @@ fn shell(kernel: Kernel) -> Result<()> {
     ebpf::build()?;
     let programs = Programs::build()?;
     let qemu = Qemu::find()?;
-    let files = packages::kernel(kernel.pattern())?;
+    let files = packages::kernel(kernel.pattern(), &[])?;
     let dir = folder(&format!("{}-shell", kernel.name()));
     let initramfs = programs.initramfs(&files, &[], &dir)?;
     eprintln!("vm: Ctrl-A X ends this machine");
@@ -248,9 +276,10 @@ fn run(
     said: &mut Said,
 ) -> Result<Tally> {
     let name = bench.kernel.name();
-    let mut files = packages::kernel(bench.kernel.pattern())?;
-    if bench.offender {
-        files.modules.push(offender::module(files.release()?)?);
+    let mut files = packages::kernel(bench.kernel.pattern(), bench.profile.modules())?;
+    if let Some(offender) = bench.offender {
+        let offender = offender::module(offender, files.release()?)?;
+        files.modules.push(offender);
     }
     let dir = folder(&format!("{name}-{}", bench.set));
     let peers = if bench.peers {
@@ -265,7 +294,8 @@ fn run(
         initramfs: &initramfs,
         profile: bench.profile,
         options: format!(
-            "smilat.set={} smilat.tests={}",
+            "{} smilat.set={} smilat.tests={}",
+            bench.options,
             bench.set,
             only.unwrap_or_default()
         ),
@@ -345,12 +375,13 @@ impl Programs {
         initramfs.file("init", &read(&self.guest)?);
         initramfs.file("bin/smilat", &read(&self.smilat)?);
         initramfs.file("bin/busybox", &read(&self.busybox)?);
-        for module in &kernel.modules {
+        for (number, module) in kernel.modules.iter().enumerate() {
             let name = module
                 .file_name()
                 .and_then(|name| name.to_str())
                 .context("a module without a name")?;
-            initramfs.file(&format!("modules/{name}"), &read(module)?);
+            // In the order of their names, they are loaded in this one.
+            initramfs.file(&format!("modules/{number:02}-{name}"), &read(module)?);
         }
         // Where Debian has it.
         let config = kernel.config.file_name().and_then(|name| name.to_str());

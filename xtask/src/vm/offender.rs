@@ -1,5 +1,5 @@
-//! The kernel module that keeps interrupts, preemption or bottom halves off, for `smilat irqsoff` to find: built from
-//! `tests/offender` with Debian's headers of the kernel it is for, which are unpacked into the cache and not installed.
+//! The kernel modules that do what smilat is to find, such as to keep interrupts off: built from `tests/offender` with
+//! Debian's headers of the kernel they are for, which are unpacked into the cache and not installed.
 
 use std::{
     fs,
@@ -14,10 +14,10 @@ use crate::{packages, sh};
 
 /// Where Debian has its headers.
 const HEADERS: &str = "usr/src";
-const SOURCES: [&str; 2] = ["Kbuild", "smilat_offender.c"];
+const SOURCES: [&str; 3] = ["Kbuild", "smilat_offender.c", "smilat_mapper.c"];
 
-/// The module for the kernel of that release, such as `6.1.0-56-rt-amd64`.
-pub(super) fn module(release: &str) -> Result<PathBuf> {
+/// The module of that name for the kernel of that release, such as `6.1.0-56-rt-amd64`.
+pub(super) fn module(name: &str, release: &str) -> Result<PathBuf> {
     let headers = headers(release)?;
     let dir = sh::root().join("target/vm/offender").join(release);
     fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -40,10 +40,10 @@ pub(super) fn module(release: &str) -> Result<PathBuf> {
     let built = make.output().context("cannot run make")?;
     ensure!(
         built.status.success(),
-        "the module cannot be built for {release}:\n{}",
+        "the modules cannot be built for {release}:\n{}",
         String::from_utf8_lossy(&built.stderr)
     );
-    Ok(dir.join("smilat_offender.ko"))
+    Ok(dir.join(format!("{name}.ko")))
 }
 
 /// The folder to build modules for `release` in.

@@ -9,17 +9,21 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::image;
+use super::{image, modules, qemu};
 use crate::{
-    packages::{download, extract, find, newest, once, to_install, unpack},
+    packages::{download, extract, find, newest, once, to_install, unpack, walk},
     sh,
 };
 
 /// Oldest QEMU these machines were tried with.
 const QEMU_MAJOR: u32 = 7;
 
-/// Modules the guest loads. A kernel in the cache that lacks one, or its configuration, is unpacked again.
+/// Modules that every guest loads.
 const MODULES: [&str; 1] = ["msr"];
+
+/// What is kept of a kernel, beside the kernel and its configuration.
+const KEPT_MODULES: &str = "modules";
+const BUILT_IN: &str = "modules.builtin";
 
 /// QEMU, wherever it came from.
 pub(super) struct Qemu {
@@ -32,7 +36,7 @@ pub(super) struct Qemu {
 pub(super) struct KernelFiles {
     /// Uncompressed kernel.
     pub(super) vmlinux: PathBuf,
-    /// Modules for the guest, uncompressed.
+    /// Modules for the guest, uncompressed, in the order in which they load.
     pub(super) modules: Vec<PathBuf>,
     /// The options it was built with; the name, `config-` and its release, is that of the file in the package's `/boot`.
     pub(super) config: PathBuf,
@@ -120,15 +124,12 @@ impl Qemu {
     }
 }
 
-/// The newest kernel package whose name matches `pattern`, ready to boot.
-pub(super) fn kernel(pattern: &str) -> Result<KernelFiles> {
+/// The newest kernel package whose name matches `pattern`, ready to boot, with the modules `further` besides those that
+/// every guest has.
+pub(super) fn kernel(pattern: &str, further: &[&str]) -> Result<KernelFiles> {
     let package = newest(pattern)?;
     let dir = cache()?.join("kernels").join(&package);
-    let modules: Vec<PathBuf> = MODULES
-        .iter()
-        .map(|module| dir.join(format!("{module}.ko")))
-        .collect();
-    let has_all = || modules.iter().all(|module| module.is_file()) && find(&dir, CONFIG).is_ok();
+    let has_all = || find(&dir, CONFIG).is_ok() && kept(&dir, &all_modules()).is_ok();
     if dir.is_dir() && !has_all() {
         fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     }
@@ -136,8 +137,24 @@ pub(super) fn kernel(pattern: &str) -> Result<KernelFiles> {
     Ok(KernelFiles {
         vmlinux: dir.join("vmlinux"),
         config: find(&dir, CONFIG)?,
-        modules,
+        modules: kept(&dir, &[&MODULES, further].concat())?,
     })
+}
+
+/// Modules of any machine. A kernel in the cache that lacks one, or its configuration, is unpacked again.
+fn all_modules() -> Vec<&'static str> {
+    [&MODULES[..], &qemu::IOMMU_MODULES].concat()
+}
+
+/// Those of `wanted` that are modules of the kernel unpacked in `dir`, and what they need, in the order in which they load.
+fn kept(dir: &Path, wanted: &[&str]) -> Result<Vec<PathBuf>> {
+    let built_in = modules::built_in(&dir.join(BUILT_IN))?;
+    let file = |module: &str| dir.join(KEPT_MODULES).join(format!("{module}.ko"));
+    let order = modules::in_order(wanted, &built_in, |module| {
+        let file = file(module);
+        fs::read(&file).with_context(|| format!("cannot read {}", file.display()))
+    })?;
+    Ok(order.into_iter().map(|(module, _)| file(&module)).collect())
 }
 
 /// How the name of a kernel's configuration begins.
@@ -146,8 +163,12 @@ const CONFIG: &str = "config-";
 fn unpack_kernel(package: &str, dir: &Path) -> Result<()> {
     let debs = download(&[package.to_owned()], dir)?;
     let deb = debs.first().context("nothing was downloaded")?;
-    let mut wanted = vec!["./boot/vmlinuz-*".to_owned(), format!("./boot/{CONFIG}*")];
-    wanted.extend(MODULES.iter().map(|module| format!("*/{module}.ko*")));
+    let wanted = [
+        "./boot/vmlinuz-*".to_owned(),
+        format!("./boot/{CONFIG}*"),
+        "*.ko*".to_owned(),
+        format!("*/{BUILT_IN}"),
+    ];
     let tree = dir.join("tree");
     extract(deb, &tree, &wanted)?;
     let path_of = |start: &str| find(&tree, start).with_context(|| format!("in {package}"));
@@ -163,11 +184,21 @@ fn unpack_kernel(package: &str, dir: &Path) -> Result<()> {
     let bzimage = fs::read(path_of("vmlinuz-")?)?;
     let vmlinux = image::vmlinux(&bzimage).with_context(|| format!("the kernel of {package}"))?;
     fs::write(dir.join("vmlinux"), vmlinux)?;
-    for module in MODULES {
-        let file = format!("{module}.ko");
-        let packed = fs::read(path_of(&file)?)?;
-        let plain = image::decompress(&packed).with_context(|| format!("{file} of {package}"))?;
-        fs::write(dir.join(file), plain)?;
+    let built_in = path_of(BUILT_IN)?;
+    fs::copy(&built_in, dir.join(BUILT_IN))?;
+    let mut files = Vec::new();
+    walk(&tree, &mut files)?;
+    let order = modules::in_order(&all_modules(), &modules::built_in(&built_in)?, |module| {
+        let file = files
+            .iter()
+            .find(|file| modules::name(file).as_deref() == Some(module))
+            .with_context(|| format!("{package} has no module {module}"))?;
+        image::decompress(&fs::read(file)?)
+            .with_context(|| format!("{} of {package}", file.display()))
+    })?;
+    fs::create_dir(dir.join(KEPT_MODULES))?;
+    for (module, plain) in order {
+        fs::write(dir.join(KEPT_MODULES).join(format!("{module}.ko")), plain)?;
     }
     fs::remove_dir_all(&tree)?;
     fs::remove_file(deb)?;

@@ -44,19 +44,76 @@ pub(super) enum Profile {
     SmmOff,
     /// As [`Profile::TwoCpus`], with CPUs of AMD's.
     Amd,
+    /// Two CPUs that run in turns, without SMIs, and an IOMMU with devices behind it, which translates for all of them
+    /// and drops each translation when it is unmapped.
+    ///
+    /// In turns, because programs are attached to functions there, for which the kernel patches its code.
+    Iommu,
+    /// As [`Profile::Iommu`], but that the IOMMU passes all accesses on as they are.
+    IommuPassthrough,
 }
+
+/// Modules for what [`Profile::Iommu`] has, and to give devices to user space.
+pub(super) const IOMMU_MODULES: [&str; 8] = [
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_net",
+    "nvme",
+    "e1000",
+    "vfio",
+    "vfio_pci",
+    "vfio_iommu_type1",
+];
+
+/// Disks of [`Profile::Iommu`]: files in the machine's folder, of this size.
+const DISKS: [&str; 2] = ["virtio.img", "nvme.img"];
+const DISK_BYTES: u64 = 128 << 20;
+
+/// Devices of [`Profile::Iommu`], in slots that tests know them by (`tests/src/guest/iommu_machine.rs`). Two network cards
+/// on one wire; one of them shares its group with another device, below a bridge that cannot tell them apart. QEMU's `edu`
+/// accesses any address that it is told to.
+const IOMMU_DEVICES: [&str; 26] = [
+    "-device",
+    "intel-iommu,intremap=off",
+    "-drive",
+    "file=virtio.img,format=raw,if=none,id=virtio",
+    "-device",
+    "virtio-blk-pci,drive=virtio,addr=3,disable-legacy=on,disable-modern=off,iommu_platform=on,ats=off",
+    "-drive",
+    "file=nvme.img,format=raw,if=none,id=nvme",
+    "-device",
+    "nvme,drive=nvme,serial=smilat,addr=4,romfile=",
+    "-netdev",
+    "hubport,id=net0,hubid=0",
+    "-device",
+    "virtio-net-pci,netdev=net0,addr=5,romfile=,disable-legacy=on,disable-modern=off,iommu_platform=on,ats=off",
+    "-device",
+    "edu,addr=6",
+    "-device",
+    "pcie-root-port,id=root1,addr=7,chassis=1",
+    "-device",
+    "pcie-pci-bridge,id=bridge,bus=root1",
+    "-netdev",
+    "hubport,id=net1,hubid=0",
+    "-device",
+    "e1000,netdev=net1,bus=bridge,addr=1,romfile=",
+    "-device",
+    "pci-testdev,bus=bridge,addr=2",
+];
 
 impl Profile {
     fn machine(self) -> &'static str {
         match self {
             Self::TwoCpus | Self::Exact | Self::Amd => "q35,smm=on",
-            Self::SmmOff => "q35,smm=off",
+            Self::SmmOff | Self::Iommu | Self::IommuPassthrough => "q35,smm=off",
         }
     }
 
     fn cpu(self) -> &'static str {
         match self {
-            Self::TwoCpus | Self::Exact | Self::SmmOff => "Skylake-Client",
+            Self::TwoCpus | Self::Exact | Self::SmmOff | Self::Iommu | Self::IommuPassthrough => {
+                "Skylake-Client"
+            }
             Self::Amd => "EPYC",
         }
     }
@@ -66,6 +123,7 @@ impl Profile {
             Self::TwoCpus | Self::SmmOff | Self::Amd => {
                 &["-smp", "2", "-accel", "tcg,thread=multi"]
             }
+            Self::Iommu | Self::IommuPassthrough => &["-smp", "2", "-accel", "tcg,thread=single"],
             Self::Exact => &[
                 "-smp",
                 "1",
@@ -74,6 +132,45 @@ impl Profile {
                 "-icount",
                 "shift=2,sleep=off",
             ],
+        }
+    }
+}
+
+impl Profile {
+    fn has_iommu(self) -> bool {
+        matches!(self, Self::Iommu | Self::IommuPassthrough)
+    }
+
+    fn mebibytes(self) -> &'static str {
+        if self.has_iommu() { "512" } else { "256" }
+    }
+
+    fn devices(self) -> &'static [&'static str] {
+        if self.has_iommu() {
+            &IOMMU_DEVICES
+        } else {
+            &[]
+        }
+    }
+
+    /// Modules it needs besides those of every machine.
+    pub(super) fn modules(self) -> &'static [&'static str] {
+        if self.has_iommu() {
+            &IOMMU_MODULES
+        } else {
+            &[]
+        }
+    }
+
+    fn disks(self) -> &'static [&'static str] {
+        if self.has_iommu() { &DISKS } else { &[] }
+    }
+
+    fn kernel_options(self) -> &'static str {
+        match self {
+            Self::Iommu => "intel_iommu=on iommu.passthrough=0 iommu.strict=1",
+            Self::IommuPassthrough => "intel_iommu=on iommu.passthrough=1",
+            Self::TwoCpus | Self::Exact | Self::SmmOff | Self::Amd => "",
         }
     }
 }
@@ -119,22 +216,31 @@ impl Machine<'_> {
     fn command(&self, serial: &str) -> Result<Command> {
         fs::create_dir_all(&self.dir)
             .with_context(|| format!("cannot make {}", self.dir.display()))?;
+        for disk in self.profile.disks() {
+            let file = self.dir.join(disk);
+            File::create(&file)
+                .and_then(|file| file.set_len(DISK_BYTES))
+                .with_context(|| format!("cannot make {}", file.display()))?;
+        }
+        let own = self.profile.kernel_options();
+        let options = format!("{KERNEL_OPTIONS} {own} {}", self.options);
         let mut command = self.qemu.command();
         command
             .current_dir(&self.dir)
             .args(["-M", self.profile.machine(), "-cpu", self.profile.cpu()])
-            .args(["-m", "256"])
+            .args(["-m", self.profile.mebibytes()])
             .args(self.profile.cpus_and_clock())
             .args(["-display", "none", "-monitor", "none", "-no-reboot"])
             .args(["-nic", "none", "-serial", serial])
             .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
+            .args(self.profile.devices())
             // By its name alone: the path of a socket has room for 107 bytes only.
             .args(["-qmp", "unix:qmp.sock,server=on,wait=off"])
             .arg("-kernel")
             .arg(self.vmlinux)
             .arg("-initrd")
             .arg(self.initramfs)
-            .args(["-append", &format!("{KERNEL_OPTIONS} {}", self.options)]);
+            .args(["-append", &options]);
         Ok(command)
     }
 
