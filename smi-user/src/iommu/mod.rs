@@ -1,1 +1,4 @@
 //! Watches what is mapped and unmapped in the IOMMU, and for whom.
+
+#[cfg(test)]
+pub(crate) mod made_up;
