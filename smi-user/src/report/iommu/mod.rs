@@ -6,6 +6,7 @@ mod words;
 use serde::Serialize;
 
 pub use text::{entry, interval, summary};
+pub(super) use words::listed;
 
 use crate::model::iommu::{IommuEvent, IommuSnapshot};
 
