@@ -281,7 +281,7 @@ impl<'a> State<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::iommu::made_up::{NIC, Sys};
+    use crate::iommu::made_up_sysfs::{NIC, Sys};
 
     const DEVICE: &str = "0000:00:02.0";
 

@@ -1,206 +1,293 @@
-//! A made-up sysfs, laid out as the kernel's.
+//! What tests make up: two domains, and one event of each kind.
 
-use std::{
-    fs,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
+use jiff::Timestamp;
+
+use crate::model::iommu::{
+    CallTimes, CpuMoves, DomainCounts, Fault, FaultCounts, FaultSource, Following,
+    IOMMU_SCHEMA_VERSION, IommuEvent, IommuSnapshot, LateRuns, Lately, LeftOver, Moved, SizeCount,
+    What,
 };
 
-use tempfile::TempDir;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
 
-use crate::kernel::pci_ids::Names;
-use crate::model::iommu_topology::Topology;
-
-/// See the module. Links are made absolute: what matters of them is where they lead.
-pub(crate) struct Sys {
-    folder: TempDir,
+/// When everything happened.
+pub(crate) fn time() -> Timestamp {
+    "2026-11-23T01:25:54.093Z".parse().expect("a time")
 }
 
-/// `vendor`, `device` and `class` of a device, and its header type.
-pub(crate) type Kind = (u16, u16, u32, u8);
-
-const HOST_BRIDGE: Kind = (0x8086, 0x29c0, 0x06_0000, 0);
-const VGA: Kind = (0x1234, 0x1111, 0x03_0000, 0);
-pub(crate) const NIC: Kind = (0x8086, 0x10d3, 0x02_0000, 0);
-const VIRTIO_DISK: Kind = (0x1af4, 0x1042, 0x01_0000, 0);
-const ROOT_PORT: Kind = (0x1b36, 0x000c, 0x06_0400, 1);
-const NVME: Kind = (0x1b36, 0x0010, 0x01_0802, 0);
-const ISA_BRIDGE: Kind = (0x8086, 0x2918, 0x06_0100, 0x80);
-const AHCI: Kind = (0x8086, 0x2922, 0x01_0601, 0x80);
-const SMBUS: Kind = (0x8086, 0x2930, 0x0c_0500, 0x80);
-
-impl Sys {
-    /// One without anything.
-    pub(crate) fn empty() -> Self {
-        Self {
-            folder: tempfile::tempdir().expect("a folder"),
-        }
+fn moved(sizes: &[(u64, u64)]) -> Moved {
+    Moved {
+        count: sizes.iter().map(|(_, count)| count).sum(),
+        bytes: sizes.iter().map(|(bytes, count)| bytes * count).sum(),
+        sizes: sizes
+            .iter()
+            .map(|(bytes, count)| SizeCount {
+                le_bytes: Some(*bytes),
+                count: *count,
+            })
+            .collect(),
     }
+}
 
-    /// That of a QEMU machine `q35` with `intel-iommu`: a network card, a virtio disk, an `NVMe` disk behind a root port with
-    /// a group of its own, another root port in one group with the network card behind it, and the chipset's functions in
-    /// one group.
-    pub(crate) fn q35() -> Self {
-        let sys = Self::empty();
-        let at = |place: &str, kind| sys.pci(&format!("pci0000:00/{place}"), kind);
-        at("0000:00:00.0", HOST_BRIDGE);
-        at("0000:00:01.0", VGA);
-        at("0000:00:02.0", NIC);
-        at("0000:00:03.0", VIRTIO_DISK);
-        at("0000:00:04.0", ROOT_PORT);
-        at("0000:00:04.0/0000:01:00.0", NVME);
-        at("0000:00:05.0", ROOT_PORT);
-        at("0000:00:05.0/0000:02:00.0", NIC);
-        at("0000:00:1f.0", ISA_BRIDGE);
-        at("0000:00:1f.2", AHCI);
-        at("0000:00:1f.3", SMBUS);
-        for (device, driver) in [
-            ("0000:00:02.0", "e1000e"),
-            ("0000:00:03.0", "virtio-pci"),
-            ("0000:00:04.0", "pcieport"),
-            ("0000:01:00.0", "nvme"),
-            ("0000:00:05.0", "pcieport"),
-            ("0000:02:00.0", "e1000e"),
-            ("0000:00:1f.2", "ahci"),
-            ("0000:00:1f.3", "i801_smbus"),
-        ] {
-            sys.bind(device, driver);
-        }
-        sys.group(0, "DMA", &["0000:00:00.0"]);
-        sys.group(1, "DMA", &["0000:00:01.0"]);
-        sys.group(2, "DMA", &["0000:00:02.0"]);
-        sys.group(3, "DMA", &["0000:00:03.0"]);
-        sys.group(4, "DMA", &["0000:00:04.0"]);
-        sys.group(5, "DMA", &["0000:00:05.0", "0000:02:00.0"]);
-        sys.group(10, "DMA", &["0000:00:1f.0", "0000:00:1f.2", "0000:00:1f.3"]);
-        sys.group(11, "DMA", &["0000:01:00.0"]);
-        sys.unit("dmar0", 11);
-        let bus = "pci0000:00";
-        sys.member("net", &format!("{bus}/0000:00:02.0/net/eth0"));
-        sys.member("net", &format!("{bus}/0000:00:05.0/0000:02:00.0/net/eth1"));
-        sys.member("net", "virtual/net/lo");
-        let disk = format!("{bus}/0000:00:03.0/virtio0/block/vda");
-        sys.member("block", &disk);
-        let partition = sys.member("block", &format!("{disk}/vda1"));
-        fs::write(partition.join("partition"), "1\n").expect("write");
-        let nvme = format!("{bus}/0000:00:04.0/0000:01:00.0/nvme/nvme0");
-        sys.member("nvme", &nvme);
-        sys.member("block", &format!("{nvme}/nvme0n1"));
-        let hidden = sys.member("block", &format!("{nvme}/nvme0c0n1"));
-        fs::write(hidden.join("hidden"), "1\n").expect("write");
-        sys.uevents(100);
-        sys
+/// A guest's: nine of its mappings of 2 MiB were unmapped page by page.
+pub(crate) fn guest() -> DomainCounts {
+    DomainCounts {
+        domain: 1,
+        kind: Some("unmanaged".to_owned()),
+        groups: vec![4],
+        devices: vec!["0000:00:03.0".to_owned(), "0000:00:04.0".to_owned()],
+        gone: false,
+        maps: moved(&[(64 * KIB, 1), (2 * MIB, 472)]),
+        unmaps: moved(&[(4 * KIB, 4_608), (2 * MIB, 400)]),
+        asked_bytes: 409 * 2 * MIB,
+        freed_bytes: 409 * 2 * MIB,
+        whole: 400,
+        pieces: 4_608,
+        untracked: 0,
+        not_ram: 1,
+        not_ram_bytes: 64 * KIB,
+        lately: Lately {
+            maps: 118,
+            map_bytes: 236 * MIB,
+            unmaps: 1_252,
+            unmap_bytes: 204 * MIB,
+        },
     }
+}
 
-    /// Where it is.
-    pub(crate) fn root(&self) -> &Path {
-        self.folder.path()
+/// That of a disk and a network card, in which all is unmapped that was mapped.
+pub(crate) fn disk() -> DomainCounts {
+    let sizes = [(4 * KIB, 10_000), (64 * KIB, 200)];
+    DomainCounts {
+        domain: 2,
+        kind: Some("DMA-FQ".to_owned()),
+        groups: vec![1, 2],
+        devices: vec!["0000:00:01.0".to_owned(), "0000:00:02.0".to_owned()],
+        maps: moved(&sizes),
+        unmaps: moved(&sizes),
+        asked_bytes: moved(&sizes).bytes,
+        freed_bytes: moved(&sizes).bytes,
+        whole: 10_160,
+        untracked: 40,
+        lately: Lately {
+            maps: 2_500,
+            map_bytes: 12 * MIB,
+            unmaps: 2_505,
+            unmap_bytes: 12 * MIB,
+        },
+        ..DomainCounts::default()
     }
+}
 
-    fn folder(&self, path: impl AsRef<Path>) -> PathBuf {
-        let folder = self.root().join(path);
-        fs::create_dir_all(&folder).expect("folder");
-        folder
+/// The last snapshot of 20 s.
+pub(crate) fn snapshot() -> IommuSnapshot {
+    let durations: Vec<u64> = (1..=950).map(|number| number * 100).collect();
+    IommuSnapshot {
+        schema_version: IOMMU_SCHEMA_VERSION,
+        time: time(),
+        interval: 4,
+        elapsed_ns: 20_000_000_000,
+        interval_ns: 5_000_000_000,
+        last: true,
+        ratio_limit: 2.0,
+        ratio_alarms: 2,
+        growth_alarms: 1,
+        changes: 4,
+        domains: vec![guest(), disk()],
+        cpus: vec![
+            CpuMoves {
+                cpu: 0,
+                maps: 5_673,
+                unmaps: 7_608,
+            },
+            CpuMoves {
+                cpu: 1,
+                maps: 5_000,
+                unmaps: 7_600,
+            },
+        ],
+        times: vec![CallTimes {
+            function: "__iommu_unmap".to_owned(),
+            of: "unmapping, without the flush".to_owned(),
+            count: 950,
+            sum_ns: durations.iter().sum(),
+            max_ns: 95_000,
+            histogram: durations.into_iter().collect(),
+        }],
+        timed_one_in: 16,
+        faults: vec![
+            FaultCounts {
+                device: "0000:00:02.0".to_owned(),
+                source: FaultSource::KernelLog,
+                count: 3,
+                suppressed: 0,
+            },
+            FaultCounts {
+                device: "0000:00:03.0".to_owned(),
+                source: FaultSource::Tracepoint,
+                count: 12,
+                suppressed: 2,
+            },
+        ],
+        log_lost: 0,
+        log_suppressed: 7,
+        following: Following {
+            room: 65_536,
+            refused: 5,
+        },
+        late: LateRuns {
+            limit_ns: Some(10_000_000),
+            count: 2,
+            max_ns: 12_400_000,
+        },
+        missed: 0,
+        records_sent: 40,
+        records_lost: 1,
     }
+}
 
-    fn link(&self, from: impl AsRef<Path>, to: &Path) {
-        let from = self.root().join(from);
-        fs::create_dir_all(from.parent().expect("a folder")).expect("folder");
-        let _old = fs::remove_file(&from);
-        symlink(to, from).expect("link");
+/// A snapshot of a watch that found nothing.
+pub(crate) fn nothing() -> IommuSnapshot {
+    IommuSnapshot {
+        ratio_alarms: 0,
+        growth_alarms: 0,
+        changes: 0,
+        domains: Vec::new(),
+        cpus: Vec::new(),
+        times: Vec::new(),
+        timed_one_in: 0,
+        faults: Vec::new(),
+        log_suppressed: 0,
+        following: Following::default(),
+        late: LateRuns::default(),
+        records_sent: 0,
+        records_lost: 0,
+        ..snapshot()
     }
+}
 
-    /// A device at `place` below `/sys/devices`.
-    pub(crate) fn pci(&self, place: &str, (vendor, device, class, header): Kind) {
-        let folder = self.folder(Path::new("devices").join(place));
-        let file = |name: &str, text: String| fs::write(folder.join(name), text).expect("write");
-        file("vendor", format!("0x{vendor:04x}\n"));
-        file("device", format!("0x{device:04x}\n"));
-        file("class", format!("0x{class:06x}\n"));
-        let mut config = [0; 64];
-        config[0x0e] = header;
-        fs::write(folder.join("config"), config).expect("write");
-        let name = folder.file_name().expect("a name").to_owned();
-        self.link(Path::new("bus/pci/devices").join(name), &folder);
-    }
+fn at(what: What) -> IommuEvent {
+    IommuEvent { time: time(), what }
+}
 
-    /// Takes a PCI device away, from its group as well.
-    pub(crate) fn remove(&self, device: &str) {
-        let folder = self.device(device);
-        if let Ok(group) = fs::read_link(folder.join("iommu_group")) {
-            fs::remove_file(group.join("devices").join(device)).expect("remove");
-        }
-        fs::remove_file(self.root().join("bus/pci/devices").join(device)).expect("remove");
-        fs::remove_dir_all(folder).expect("remove");
-    }
+fn device() -> String {
+    "0000:00:03.0".to_owned()
+}
 
-    fn device(&self, name: &str) -> PathBuf {
-        fs::canonicalize(self.root().join("bus/pci/devices").join(name)).expect(name)
-    }
+/// More unmaps than maps, by far.
+pub(crate) fn ratio() -> IommuEvent {
+    at(What::Ratio {
+        domain: 1,
+        groups: guest().groups,
+        devices: guest().devices,
+        maps: 118,
+        unmaps: 1_252,
+        pieces: 1_152,
+        single_pages: 1_152,
+        limit: 2.0,
+        interval_ns: 5_000_000_000,
+    })
+}
 
-    /// Has `driver` take a PCI device.
-    pub(crate) fn bind(&self, device: &str, driver: &str) {
-        let drivers = self.folder(Path::new("bus/pci/drivers").join(driver));
-        self.link(self.device(device).join("driver"), &drivers);
-    }
+/// Mapped memory that grows.
+pub(crate) fn growth() -> IommuEvent {
+    at(What::Growth {
+        domain: 1,
+        groups: guest().groups,
+        devices: guest().devices,
+        net_bytes: (126 * MIB).cast_signed(),
+        for_ns: 600_000_000_000,
+        grown_bytes: 118 * MIB,
+        left: vec![
+            LeftOver {
+                age_ns: 60_000_000_000,
+                mappings: 12,
+                bytes: 24 * MIB,
+            },
+            LeftOver {
+                age_ns: 600_000_000_000,
+                mappings: 47,
+                bytes: 94 * MIB,
+            },
+        ],
+    })
+}
 
-    /// Has its driver give it up.
-    pub(crate) fn unbind(&self, device: &str) {
-        fs::remove_file(self.device(device).join("driver")).expect("a driver");
-    }
+/// A write to what is not mapped.
+pub(crate) fn fault() -> IommuEvent {
+    at(What::Fault(Fault {
+        device: device(),
+        driver: Some("vfio-pci".to_owned()),
+        group: Some(4),
+        iova: Some(0xfee0_0000),
+        access: Some("write".to_owned()),
+        reason: Some("PTE Write access is not set".to_owned()),
+        source: FaultSource::KernelLog,
+    }))
+}
 
-    /// A group of PCI devices.
-    pub(crate) fn group(&self, number: u32, kind: &str, devices: &[&str]) {
-        let folder = self.folder(format!("kernel/iommu_groups/{number}"));
-        fs::write(folder.join("type"), format!("{kind}\n")).expect("write");
-        let reserved = "0x00000000fee00000 0x00000000feefffff msi\n";
-        fs::write(folder.join("reserved_regions"), reserved).expect("write");
-        self.folder(folder.join("devices"));
-        for device in devices {
-            let place = self.device(device);
-            self.link(folder.join("devices").join(device), &place);
-            self.link(place.join("iommu_group"), &folder);
-        }
-    }
+/// A device's registers, mapped for a guest.
+pub(crate) fn not_ram() -> IommuEvent {
+    at(What::NotRam {
+        domain: 1,
+        groups: guest().groups,
+        devices: guest().devices,
+        iova: 0xfe00_0000,
+        paddr: 0xfd00_0000,
+        bytes: 64 * KIB,
+        of: Some("PCI Bus 0000:00".to_owned()),
+    })
+}
 
-    /// A device that is no PCI device, in a group of its own.
-    pub(crate) fn platform(&self, name: &str, driver: &str, number: u32) {
-        let place = self.folder(Path::new("devices/platform").join(name));
-        self.link(place.join("subsystem"), &self.folder("bus/platform"));
-        let drivers = self.folder(Path::new("bus/platform/drivers").join(driver));
-        self.link(place.join("driver"), &drivers);
-        self.group(number, "DMA", &[]);
-        let group = self.root().join(format!("kernel/iommu_groups/{number}"));
-        self.link(group.join("devices").join(name), &place);
-        self.link(place.join("iommu_group"), &group);
-    }
+/// A thread that goes on mapping.
+pub(crate) fn late() -> IommuEvent {
+    at(What::Late {
+        cpu: 1,
+        process: 3_693,
+        thread: 3_696,
+        comm: "qemu-system-x86".to_owned(),
+        length_ns: 12_400_000,
+        stack: vec!["__iommu_map+0x9e".to_owned(), "iommu_map+0x4d".to_owned()],
+        no_stack: None,
+    })
+}
 
-    /// An IOMMU.
-    pub(crate) fn unit(&self, name: &str, devices: usize) {
-        let place = self.folder(Path::new("devices/virtual/iommu").join(name));
-        self.folder(place.join("devices"));
-        for device in 0..devices {
-            self.link(place.join(format!("devices/{device}")), Path::new("/"));
-        }
-        self.link(Path::new("class/iommu").join(name), &place);
-    }
-
-    /// A member of a class, at `place` below `/sys/devices`.
-    fn member(&self, class: &str, place: &str) -> PathBuf {
-        let folder = self.folder(Path::new("devices").join(place));
-        let name = folder.file_name().expect("a name").to_owned();
-        self.link(Path::new("class").join(class).join(name), &folder);
-        folder
-    }
-
-    /// The number of the newest uevent.
-    pub(crate) fn uevents(&self, number: u64) {
-        let file = self.folder("kernel").join("uevent_seqnum");
-        fs::write(file, format!("{number}\n")).expect("write");
-    }
-
-    /// What is read from it.
-    pub(crate) fn topology(&self) -> Topology {
-        super::topology::read_in(self.root(), &mut Names::without_list()).expect("a topology")
-    }
+/// One event of each kind.
+pub(crate) fn events() -> Vec<IommuEvent> {
+    vec![
+        at(What::Removed {
+            device: device(),
+            group: 3,
+        }),
+        at(What::Added {
+            device: device(),
+            group: 4,
+        }),
+        at(What::Unbound {
+            device: device(),
+            group: Some(4),
+            driver: Some("virtio-pci".to_owned()),
+        }),
+        at(What::Detached {
+            device: device(),
+            group: Some(4),
+        }),
+        at(What::Attached {
+            device: device(),
+            group: Some(4),
+            kind: Some("unmanaged".to_owned()),
+            driver: Some("vfio-pci".to_owned()),
+        }),
+        at(What::Bound {
+            device: device(),
+            group: Some(4),
+            driver: "vfio-pci".to_owned(),
+        }),
+        fault(),
+        not_ram(),
+        late(),
+        ratio(),
+        growth(),
+    ]
 }

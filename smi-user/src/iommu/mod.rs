@@ -8,6 +8,8 @@ mod events;
 mod facts;
 #[cfg(test)]
 pub(crate) mod made_up;
+#[cfg(test)]
+pub(crate) mod made_up_sysfs;
 pub mod readiness;
 mod selection;
 pub mod topology;

@@ -264,7 +264,7 @@ fn switched_off(table: Table, facts: &Facts) -> (String, String) {
 mod tests {
     use super::*;
     use crate::{
-        iommu::made_up::Sys,
+        iommu::made_up_sysfs::Sys,
         kernel::{command_line::CommandLine, kconfig::Config},
     };
 
@@ -378,7 +378,7 @@ mod tests {
     #[test]
     fn passthrough_of_all_says_who_chose_it() {
         let sys = Sys::empty();
-        sys.pci("pci0000:00/0000:00:02.0", crate::iommu::made_up::NIC);
+        sys.pci("pci0000:00/0000:00:02.0", crate::iommu::made_up_sysfs::NIC);
         sys.group(0, "identity", &["0000:00:02.0"]);
         let topology = sys.topology();
         let config = "CONFIG_IOMMU_DEFAULT_PASSTHROUGH=y\n";

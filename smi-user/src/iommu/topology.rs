@@ -293,7 +293,7 @@ fn there(names: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::iommu::made_up::{NIC, Sys};
+    use crate::iommu::made_up_sysfs::{NIC, Sys};
 
     fn part(devices: &[&str], groups: &[u32]) -> Part {
         Part {

@@ -205,7 +205,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::iommu::made_up::Sys;
+    use crate::iommu::made_up_sysfs::Sys;
 
     #[test]
     fn groups_are_read_with_their_devices_in_the_order_of_their_numbers() {

@@ -260,7 +260,7 @@ fn stands_for_device(class: &str, member: &str, folder: &Path, others: &[String]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::iommu::made_up::Sys;
+    use crate::iommu::made_up_sysfs::Sys;
 
     #[test]
     fn addresses_are_ordered_by_their_numbers() {

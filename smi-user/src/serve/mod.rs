@@ -5,6 +5,7 @@ mod accept;
 mod address;
 mod answer;
 mod gaps;
+mod iommu;
 mod irqsoff;
 mod pages;
 mod patience;
@@ -31,6 +32,7 @@ use tokio::{
 
 pub use address::parse as parse_address;
 pub use gaps::GapPages;
+pub use iommu::IommuPage;
 pub use irqsoff::IrqsoffPage;
 pub use pages::Page;
 

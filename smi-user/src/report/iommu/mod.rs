@@ -1,9 +1,14 @@
 //! What `smilat iommu` finds: entries and tables that an operator can read, and one JSON object a line.
 
 pub mod boot;
+mod text;
 pub mod tree;
+mod words;
 
 use serde::Serialize;
+
+pub use text::{entry, interval, summary};
+pub(super) use words::listed;
 
 use crate::model::iommu::{IommuEvent, IommuSnapshot};
 
@@ -15,4 +20,31 @@ pub enum Line<'a> {
     Event(&'a IommuEvent),
     /// All that was counted.
     Snapshot(&'a IommuSnapshot),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        iommu::made_up::{events, snapshot},
+        report::Ndjson,
+    };
+
+    #[test]
+    fn each_line_is_an_object_of_its_kind() {
+        let read = |line: &Line<'_>| -> serde_json::Value {
+            let bytes = Ndjson::line(line);
+            assert_eq!(bytes.last(), Some(&b'\n'));
+            serde_json::from_slice(&bytes).expect("JSON")
+        };
+        for event in events() {
+            let one = read(&Line::Event(&event));
+            let back: IommuEvent = serde_json::from_value(one["event"].clone()).expect("an event");
+            assert_eq!(back, event);
+        }
+        let all = read(&Line::Snapshot(&snapshot()));
+        let back: IommuSnapshot =
+            serde_json::from_value(all["snapshot"].clone()).expect("a snapshot");
+        assert_eq!(back, snapshot());
+    }
 }

@@ -150,7 +150,7 @@ fn show_below(text: &mut String, topology: &Topology, device: &Device, depth: us
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{iommu::made_up::Sys, model::iommu_topology::ReservedRegion};
+    use crate::{iommu::made_up_sysfs::Sys, model::iommu_topology::ReservedRegion};
 
     #[test]
     fn groups_devices_and_bridges_are_seen_at_a_glance() {

@@ -5,7 +5,9 @@
 //! `smilat_gap_duration_seconds`. So `docs/metrics.md` and `docs/otlp.md` list the same.
 
 mod families;
+pub(super) mod iommu;
 pub(super) mod irqsoff;
+mod sizes;
 mod way;
 
 use jiff::Timestamp;
@@ -13,6 +15,7 @@ use jiff::Timestamp;
 use crate::model::{CpuSnapshot, Interval};
 
 pub(super) use families::families;
+pub(super) use sizes::Sizes;
 pub(super) use way::Way;
 
 /// What kind of family it is.
@@ -24,7 +27,7 @@ pub(super) enum Kind {
     Gauge,
     /// Says something in its labels; its value is 1.
     Info,
-    /// Durations since start, counted by size.
+    /// Durations or sizes since start, counted by size.
     Histogram,
 }
 
@@ -65,6 +68,8 @@ pub(super) enum Value {
     Time(Timestamp),
     /// Of histograms: the gaps with their sum and extremes.
     Gaps(Box<Interval>),
+    /// Of histograms: sizes in bytes.
+    Bytes(Box<Sizes>),
 }
 
 impl Sample {
@@ -144,6 +149,16 @@ impl List {
         samples: impl IntoIterator<Item: Into<Sample>>,
     ) {
         self.add(Kind::Histogram, name, "s", help, samples);
+    }
+
+    /// Sizes in bytes.
+    fn sizes(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        samples: impl IntoIterator<Item: Into<Sample>>,
+    ) {
+        self.add(Kind::Histogram, name, "By", help, samples);
     }
 
     /// Which smilat it is.

@@ -15,7 +15,7 @@ use smi_common::buckets::{FIRST_INDEX, PER_OCTAVE, SCHEMA};
 
 use crate::{
     model::Interval,
-    report::metrics::{Family, Kind, Sample, Value},
+    report::metrics::{Family, Kind, Sample, Sizes, Value},
 };
 
 /// OTLP's index of a bucket is one below Prometheus's: that of index *i* holds (2^(i/8) s, 2^((i+1)/8) s]
@@ -70,6 +70,10 @@ impl Points {
                     histograms.push(self.histogram(attributes, &gaps));
                     continue;
                 }
+                Value::Bytes(sizes) => {
+                    histograms.push(self.sizes(attributes, &sizes));
+                    continue;
+                }
             };
             data_points.push(NumberDataPoint {
                 attributes,
@@ -101,6 +105,20 @@ impl Points {
         }
     }
 
+    /// Sizes in our buckets as they are: each that is not above the lowest bound is in the lowest bucket.
+    fn sizes(&self, attributes: Vec<KeyValue>, sizes: &Sizes) -> ExponentialHistogramDataPoint {
+        ExponentialHistogramDataPoint {
+            attributes,
+            start_time_unix_nano: self.start_ns,
+            time_unix_nano: self.time_ns,
+            count: sizes.total(),
+            sum: Some(sizes.sum() as f64),
+            scale: Sizes::SCHEMA,
+            positive: Some(buckets(sizes.all())),
+            ..ExponentialHistogramDataPoint::default()
+        }
+    }
+
     /// Durations in our buckets as they are.
     ///
     /// The lowest bucket, of all durations up to 2^-24 s, is OTLP's zero bucket with that threshold. The highest, of all
@@ -112,19 +130,6 @@ impl Points {
     ) -> ExponentialHistogramDataPoint {
         let counts = interval.histogram.counts();
         let (zero, positive) = counts.split_first().unwrap_or((&0, &[]));
-        // The second of our buckets, the first here, is that of the index above `FIRST_INDEX`.
-        let mut filled = (FIRST_INDEX + 1 - BELOW_PROMETHEUS..)
-            .zip(positive)
-            .skip_while(|(_, count)| **count == 0)
-            .peekable();
-        let offset = filled.peek().map_or(0, |(index, _)| *index);
-        let mut bucket_counts: Vec<u64> = filled.map(|(_, count)| *count).collect();
-        bucket_counts.truncate(
-            bucket_counts
-                .iter()
-                .rposition(|count| *count > 0)
-                .map_or(0, |last| last + 1),
-        );
         ExponentialHistogramDataPoint {
             attributes,
             start_time_unix_nano: self.start_ns,
@@ -134,14 +139,31 @@ impl Points {
             scale: SCHEMA,
             zero_count: *zero,
             zero_threshold: (f64::from(FIRST_INDEX) / PER_OCTAVE as f64).exp2(),
-            positive: Some(Buckets {
-                offset,
-                bucket_counts,
-            }),
+            // The second of our buckets, the first here, is that of the index above `FIRST_INDEX`.
+            positive: Some(buckets((FIRST_INDEX + 1..).zip(positive.iter().copied()))),
             min: interval.min_ns.map(seconds),
             max: interval.max_ns.map(seconds),
             ..ExponentialHistogramDataPoint::default()
         }
+    }
+}
+
+/// The buckets from the first that is filled to the last, by Prometheus's indices.
+fn buckets(counts: impl Iterator<Item = (i32, u64)>) -> Buckets {
+    let mut filled = counts.skip_while(|(_, count)| *count == 0).peekable();
+    let offset = filled
+        .peek()
+        .map_or(0, |(index, _)| *index - BELOW_PROMETHEUS);
+    let mut bucket_counts: Vec<u64> = filled.map(|(_, count)| count).collect();
+    bucket_counts.truncate(
+        bucket_counts
+            .iter()
+            .rposition(|count| *count > 0)
+            .map_or(0, |last| last + 1),
+    );
+    Buckets {
+        offset,
+        bucket_counts,
     }
 }
 

@@ -17,10 +17,10 @@ use prometheus_client::{
 use prost::Message as _;
 use smi_common::buckets::SCHEMA;
 
-use super::histogram::{Native, ZERO_THRESHOLD, classic};
+use super::histogram::{Native, ZERO_THRESHOLD, classic, classic_sizes};
 use crate::{
     model::Interval,
-    report::metrics::{Family, Kind, Sample, Value},
+    report::metrics::{Family, Kind, Sample, Sizes, Value},
 };
 
 /// Families, to be written.
@@ -107,7 +107,8 @@ impl Families {
             Value::Ns(ns) => seconds(*ns),
             // Microseconds fit a double exactly enough to find the snapshot again.
             Value::Time(time) => time.as_microsecond() as f64 / 1e6,
-            Value::Gaps(gaps) => return self.histogram(metric, gaps),
+            Value::Gaps(gaps) => return self.durations(metric, gaps),
+            Value::Bytes(sizes) => return self.sizes(metric, sizes),
         };
         if kind == Kind::Counter {
             metric.encode_counter::<NoLabelSet, f64, f64>(&number, None)
@@ -116,15 +117,40 @@ impl Families {
         }
     }
 
-    fn histogram(&self, metric: &mut MetricEncoder<'_>, gaps: &Interval) -> fmt::Result {
-        let native = Native::of(&gaps.histogram);
+    fn durations(&self, metric: &mut MetricEncoder<'_>, gaps: &Interval) -> fmt::Result {
+        let histogram = &gaps.histogram;
+        let native = Native::of(histogram);
+        let sum_and_total = (seconds(gaps.sum_ns), histogram.total());
+        self.histogram(metric, sum_and_total, &classic(histogram), SCHEMA, &native)
+    }
+
+    fn sizes(&self, metric: &mut MetricEncoder<'_>, sizes: &Sizes) -> fmt::Result {
+        let native = Native::new(sizes.filled());
+        let sum_and_total = (sizes.sum() as f64, sizes.total());
+        self.histogram(
+            metric,
+            sum_and_total,
+            &classic_sizes(sizes),
+            Sizes::SCHEMA,
+            &native,
+        )
+    }
+
+    fn histogram(
+        &self,
+        metric: &mut MetricEncoder<'_>,
+        (sum, total): (f64, u64),
+        classic: &[(f64, u64)],
+        schema: i32,
+        native: &Native,
+    ) -> fmt::Result {
         metric.encode_histogram_with_native::<NoLabelSet>(
-            seconds(gaps.sum_ns),
-            gaps.histogram.total(),
-            &classic(&gaps.histogram),
+            sum,
+            total,
+            classic,
             None,
             NativeHistogram {
-                schema: SCHEMA,
+                schema,
                 zero_threshold: ZERO_THRESHOLD,
                 zero_count: 0,
                 negative: NativeHistogramBuckets {

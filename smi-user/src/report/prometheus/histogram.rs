@@ -2,7 +2,7 @@
 
 use smi_common::buckets::{BUCKETS, FIRST_INDEX, LAST_INDEX, SCHEMA};
 
-use crate::model::Histogram;
+use crate::{model::Histogram, report::metrics::Sizes};
 
 /// Buckets for each power of two.
 const PER_POWER: i32 = 1 << SCHEMA;
@@ -30,6 +30,11 @@ pub(super) struct Native {
 impl Native {
     /// The buckets of `histogram`. What is shorter than all bounds is in the lowest, -192; what is longer in the highest, 33.
     pub(super) fn of(histogram: &Histogram) -> Self {
+        Self::new((FIRST_INDEX..).zip(histogram.counts().iter().copied()))
+    }
+
+    /// These counts by index, ascending.
+    pub(super) fn new(counts: impl Iterator<Item = (i32, u64)>) -> Self {
         let mut native = Self::default();
         // One past the last bucket of the span that is being written.
         let mut end: Option<i32> = None;
@@ -39,10 +44,7 @@ impl Native {
             deltas.push(count - before);
             before = count;
         };
-        let filled = (FIRST_INDEX..)
-            .zip(histogram.counts())
-            .filter(|(_, count)| **count > 0);
-        for (index, count) in filled {
+        for (index, count) in counts.filter(|(_, count)| *count > 0) {
             let empty = end.map(|end| index - end);
             match (empty, native.spans.last_mut()) {
                 (Some(empty), Some((_, length))) if empty <= BRIDGED => {
@@ -53,7 +55,7 @@ impl Native {
                 }
                 (empty, _) => native.spans.push((empty.unwrap_or(index), 1)),
             }
-            push(&mut native.deltas, *count);
+            push(&mut native.deltas, count);
             end = Some(index + 1);
         }
         native
@@ -77,6 +79,21 @@ pub(super) fn classic(histogram: &Histogram) -> Vec<(f64, u64)> {
         .collect();
     buckets.push((f64::INFINITY, counts[from..BUCKETS].iter().sum()));
     buckets
+}
+
+/// Upper bounds in bytes and the counts between them, as [`classic`] has them: the kernel's own bounds.
+pub(super) fn classic_sizes(sizes: &Sizes) -> Vec<(f64, u64)> {
+    let bound = |power: i32| {
+        if power == Sizes::BEYOND {
+            f64::INFINITY
+        } else {
+            f64::from(power).exp2()
+        }
+    };
+    sizes
+        .all()
+        .map(|(power, count)| (bound(power), count))
+        .collect()
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::metrics::{Family, Way, families, irqsoff};
-use crate::model::{Snapshot, irqsoff::IrqsoffSnapshot};
+use super::metrics::{Family, Way, families, iommu, irqsoff};
+use crate::model::{Snapshot, iommu::IommuSnapshot, irqsoff::IrqsoffSnapshot};
 
 /// A form in which metrics are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,6 +94,20 @@ pub fn encode_irqsoff(
     connections_displaced: u64,
 ) -> Result<Bytes, EncodeError> {
     let families = irqsoff::families(snapshot, connections_displaced);
+    write(form, families, started)
+}
+
+/// What `smilat iommu` counted since it `started`, as `form`.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_iommu(
+    form: Form,
+    snapshot: &IommuSnapshot,
+    started: Timestamp,
+    connections_displaced: u64,
+) -> Result<Bytes, EncodeError> {
+    let families = iommu::families(snapshot, connections_displaced);
     write(form, families, started)
 }
 
