@@ -283,7 +283,11 @@ fd00000000-ffffffffff : Reserved
                 bytes_lost: 0x2000,
             }
         );
-        assert_eq!(list.system_ram_in(1).ranges, [0x1000..0x1_3000]);
+        assert_eq!(
+            list.system_ram_in(1).ranges.first(),
+            Some(&(0x1000..0x1_3000))
+        );
+        assert_eq!(list.system_ram_in(1).gaps_lost, 4);
     }
 
     #[test]

@@ -36,3 +36,4 @@ pub mod steal;
 pub mod tasks;
 pub mod terminal;
 pub mod tracefs;
+pub mod viot;
