@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
-use smi_common::iommu::{IommuRecord, Notice};
+use smi_common::iommu::{IommuRecord, Notice, size_bound};
 
 use super::{
     changes::Changes,
@@ -15,7 +15,8 @@ use super::{
     fault_log::FaultLog,
     faults::{FaultReader, Report},
     growth::Growth,
-    ratio::{Lately, Ratio},
+    fault_sources::emits_tracepoint,
+    ratio::{RatioAlarm, RatioDeltas, RatioVerdict},
     readiness::{Readiness, readiness},
     selection::Selection,
     watching::Watching,
@@ -27,9 +28,10 @@ use crate::{
         iomem::Iomem,
         kmsg::Kmsg,
         naming::Naming,
+        viot::Endpoints,
     },
     model::iommu::{
-        DomainCounts, Fault, FaultCounts, FaultSource, IOMMU_SCHEMA_VERSION, IommuEvent,
+        DomainCounts, Fault, FaultCounts, IOMMU_SCHEMA_VERSION, IommuEvent,
         IommuSnapshot, LeftOver, What,
     },
     model::iommu_topology::Topology,
@@ -52,15 +54,20 @@ pub struct Collecting {
     watching: Watching,
     changes: Changes,
     selection: Selection,
-    iomem: Iomem,
+    /// What lies where, where that can be read.
+    iomem: Option<Iomem>,
     naming: Naming,
     /// The kernel's log, where it can be read.
     log: Option<Kmsg>,
     reader: FaultReader,
     faults: FaultLog,
+    /// Where faults are told here, in words.
+    fault_sources: Vec<&'static str>,
     ratio_limit: f64,
-    growth_for: Duration,
-    alarms: BTreeMap<u32, Alarms>,
+    ratio: RatioAlarm,
+    growth: Growth,
+    /// What had been counted at the snapshot before, by domain.
+    had: BTreeMap<u32, DomainCounts>,
     /// What of other memory was told already: domain and place.
     told_not_ram: BTreeSet<(u32, Option<String>)>,
     waiting: VecDeque<IommuEvent>,
@@ -68,18 +75,9 @@ pub struct Collecting {
     began: Instant,
     snapshot_at: Instant,
     interval: u64,
-    ratio_alarms: u64,
     growth_alarms: u64,
     changes_seen: u64,
     log_suppressed: u64,
-}
-
-/// What watches one domain.
-struct Alarms {
-    ratio: Ratio,
-    growth: Option<Growth>,
-    /// What had been counted at the snapshot before.
-    had: DomainCounts,
 }
 
 impl Collecting {
@@ -108,37 +106,42 @@ impl Collecting {
             other => warnings.extend(other.words()),
         }
         let selection = Selection::new(changes.topology(), &look.part)?;
-        let iomem = Iomem::read().unwrap_or_else(|error| {
-            warnings.push(format!(
-                "whether main memory is mapped cannot be told: {:#}",
-                anyhow::Error::new(error)
-            ));
-            Iomem::default()
-        });
-        let mut watching = Watching::start(look, &iomem)?;
+        let iomem = match Iomem::read() {
+            Ok(iomem) => Some(iomem),
+            Err(error) => {
+                warnings.push(format!(
+                    "whether it is main memory that is mapped cannot be told: {:#}",
+                    anyhow::Error::new(error)
+                ));
+                None
+            }
+        };
+        let sources = emits_tracepoint(&changes.topology().units);
+        let mut watching = Watching::start(look, iomem.as_ref())?;
         // Once more: what changed before the tracepoints were followed was told by none.
         changes.refresh()?;
         watching.learn(changes.topology())?;
         let now = Instant::now();
         Ok(Self {
+            fault_sources: sources.messages,
             watching,
             changes,
             selection,
             iomem,
             naming: Naming::default(),
             log,
-            reader: FaultReader::default(),
+            reader: FaultReader::new(Endpoints::read()),
             faults: FaultLog::new(max_faults),
             ratio_limit: look.ratio_limit,
-            growth_for: look.growth_for,
-            alarms: BTreeMap::new(),
+            ratio: RatioAlarm::new(look.ratio_limit),
+            growth: Growth::new(look.growth_for),
+            had: BTreeMap::new(),
             told_not_ram: BTreeSet::new(),
             waiting: VecDeque::new(),
             warnings,
             began: now,
             snapshot_at: now,
             interval: 0,
-            ratio_alarms: 0,
             growth_alarms: 0,
             changes_seen: 0,
             log_suppressed: 0,
@@ -150,6 +153,11 @@ impl Collecting {
         let mut all = std::mem::take(&mut self.warnings);
         all.extend(self.watching.warnings());
         all
+    }
+
+    /// Where faults are told here, if not all by the tracepoint.
+    pub fn fault_sources(&self) -> &[&'static str] {
+        &self.fault_sources
     }
 
     /// The groups and devices as they are.
@@ -187,7 +195,7 @@ impl Collecting {
             let what = events::what(
                 record,
                 self.watching.domains(),
-                &self.iomem,
+                self.iomem.as_ref(),
                 &mut self.naming,
             )
             .context("cannot name the kernel's functions")?;
@@ -248,16 +256,16 @@ impl Collecting {
         let Some(log) = &mut self.log else {
             return Ok(());
         };
-        for message in log.take().context("cannot read the kernel's log")? {
-            match self.reader.take(&message) {
-                Some(Report::Fault(fault)) => {
+        let messages = log.take().context("cannot read the kernel's log")?;
+        for (since_boot, report) in self.reader.take(&messages) {
+            match report {
+                Report::Fault(fault) => {
                     // The log's clock is the monotonic one.
-                    let date = epoch.date(ns(message.since_boot));
+                    let date = epoch.date(ns(since_boot));
                     let time = Timestamp::try_from(date).unwrap_or_else(|_| Timestamp::now());
                     self.fault(time, fault);
                 }
-                Some(Report::Suppressed(count)) => self.log_suppressed += count,
-                None => {}
+                Report::Suppressed(count) => self.log_suppressed += count,
             }
         }
         Ok(())
@@ -300,7 +308,7 @@ impl Collecting {
             interval_ns,
             last,
             ratio_limit: self.ratio_limit,
-            ratio_alarms: self.ratio_alarms,
+            ratio_alarms: self.ratio.alarms(),
             growth_alarms: self.growth_alarms,
             changes: self.changes_seen,
             domains,
@@ -318,70 +326,68 @@ impl Collecting {
         })
     }
 
-    /// Faults by device: what the programs counted of the tracepoint's, since records of them may be lost, and what was read.
-    fn fault_counts(&self) -> Result<Vec<FaultCounts>> {
-        let mut counts = self.faults.counts();
+    /// Faults by device: what was read, and what the programs counted, since records may be lost.
+    fn fault_counts(&mut self) -> Result<Vec<FaultCounts>> {
         for (device, count) in self.watching.faults()? {
-            let had = counts
-                .iter_mut()
-                .find(|had| had.source == FaultSource::Tracepoint && had.device == device);
-            if let Some(had) = had {
-                had.count = had.count.max(count);
+            let group = self.changes.topology().device(&device).and_then(|it| it.group);
+            if self.selection.has_device(&device, group) {
+                self.faults.counted(&device, count);
             }
         }
-        Ok(counts)
+        Ok(self.faults.counts())
     }
 
+    /// Raises the alarms of one domain.
     fn judge(&mut self, counts: &DomainCounts, interval_ns: u64) -> Result<()> {
-        let growth_for = self.growth_for;
-        let alarms = self.alarms.entry(counts.domain).or_insert_with(|| Alarms {
-            ratio: Ratio::default(),
-            growth: (!growth_for.is_zero()).then(|| Growth::new(growth_for)),
-            had: DomainCounts::default(),
-        });
-        let lately = Lately::between(&alarms.had, counts);
-        alarms.had = counts.clone();
-        let verdict = alarms.ratio.judge(lately, self.ratio_limit);
-        let grown = alarms.growth.as_mut().and_then(|growth| {
-            growth.judge(self.began.elapsed(), counts.net_bytes())
-        });
+        let had = self.had.insert(counts.domain, counts.clone()).unwrap_or_default();
+        let (maps, unmaps) = (counts.lately.maps, counts.lately.unmaps);
+        let deltas = RatioDeltas {
+            maps,
+            unmaps,
+            whole: counts.whole.saturating_sub(had.whole),
+            untracked: counts.untracked.saturating_sub(had.untracked),
+            single_pages: single_pages(counts).saturating_sub(single_pages(&had)),
+        };
+        let verdict = self.ratio.take(counts.domain, &deltas);
+        let grown = self
+            .growth
+            .take(counts.domain, self.began.elapsed(), counts.net_bytes());
         let (domain, groups, devices) = (
             counts.domain,
             counts.groups.clone(),
             counts.devices.clone(),
         );
-        self.ratio_alarms += u64::from(verdict.is_alarm);
-        if verdict.is_told {
-            self.wait(
-                Timestamp::now(),
-                What::Ratio {
-                    domain,
-                    groups: groups.clone(),
-                    devices: devices.clone(),
-                    maps: lately.maps,
-                    unmaps: lately.unmaps,
-                    pieces: lately.pieces,
-                    single_pages: lately.single_pages,
-                    limit: self.ratio_limit,
-                    interval_ns,
-                },
-            );
+        let now = Timestamp::now();
+        if verdict == RatioVerdict::Tell {
+            let what = What::Ratio {
+                domain,
+                groups: groups.clone(),
+                devices: devices.clone(),
+                maps,
+                unmaps,
+                pieces: counts.pieces.saturating_sub(had.pieces),
+                single_pages: deltas.single_pages,
+                limit: self.ratio_limit,
+                interval_ns,
+            };
+            self.wait(now, what);
         }
         if let Some(grown) = grown {
             self.growth_alarms += 1;
-            let left = self.left(domain)?;
-            self.wait(
-                Timestamp::now(),
-                What::Growth {
-                    domain,
-                    groups,
-                    devices,
-                    net_bytes: counts.net_bytes(),
-                    for_ns: ns(grown.lasted),
-                    grown_bytes: grown.bytes,
-                    left,
-                },
-            );
+            let what = What::Growth {
+                domain,
+                groups,
+                devices,
+                net_bytes: grown.net_bytes,
+                for_ns: ns(grown.over),
+                grown_bytes: grown.grown_bytes,
+                left: self.left(domain)?,
+            };
+            self.wait(now, what);
+        }
+        if counts.gone {
+            self.had.remove(&domain);
+            self.growth.forget(domain);
         }
         Ok(())
     }
@@ -419,6 +425,14 @@ impl Collecting {
 
     /// Whether `--ratio-limit` was exceeded.
     pub fn has_alarmed(&self) -> bool {
-        self.ratio_alarms > 0
+        self.ratio.alarms() > 0
     }
+}
+
+/// Unmaps that asked for a page or less.
+fn single_pages(counts: &DomainCounts) -> u64 {
+    let first = counts.unmaps.sizes.first();
+    first
+        .filter(|size| size.le_bytes == size_bound(0))
+        .map_or(0, |size| size.count)
 }

@@ -3,15 +3,15 @@
 use jiff::Timestamp;
 use smi_common::iommu::{IommuRecord, Notice};
 
-use super::domains::{Domains, kind};
+use super::{
+    domains::{Domains, kind},
+    faults::tracepoint_access,
+};
 use crate::{
     bpf::iommu::text,
     kernel::{clock::Epoch, iomem::Iomem, kallsyms::SymbolError, naming::Naming},
     model::iommu::{Fault, FaultSource, What},
 };
-
-/// `IOMMU_FAULT_WRITE` of `include/linux/iommu.h`.
-const WRITE: u64 = 1;
 
 /// When it was.
 pub(super) fn time(record: &IommuRecord, epoch: Epoch) -> Timestamp {
@@ -41,7 +41,7 @@ pub(super) fn notice(record: &IommuRecord) -> Option<Notice> {
 pub(super) fn what(
     record: &IommuRecord,
     domains: &mut Domains,
-    iomem: &Iomem,
+    iomem: Option<&Iomem>,
     naming: &mut Naming,
 ) -> Result<Option<What>, SymbolError> {
     let device = text(&record.device);
@@ -64,14 +64,7 @@ pub(super) fn what(
             driver,
             group,
             iova: Some(record.iova),
-            access: Some(
-                if record.flags & WRITE > 0 {
-                    "write"
-                } else {
-                    "read"
-                }
-                .to_owned(),
-            ),
+            access: tracepoint_access(record.flags).map(str::to_owned),
             reason: Some(format!("flags {:#x}", record.flags)),
             source: FaultSource::Tracepoint,
         })),
@@ -84,7 +77,7 @@ pub(super) fn what(
                 iova: record.iova,
                 paddr: record.paddr,
                 bytes: record.bytes,
-                of: iomem.name_at(record.paddr),
+                of: iomem.and_then(|iomem| iomem.name_at(record.paddr)),
             })
         }
         Some(Notice::Late) => {

@@ -46,7 +46,8 @@ impl Selection {
         }
     }
 
-    fn has_device(&self, device: &str, group: Option<u32>) -> bool {
+    /// Whether this device was asked for, or its group.
+    pub fn has_device(&self, device: &str, group: Option<u32>) -> bool {
         match &self.0 {
             None => true,
             Some(chosen) => {

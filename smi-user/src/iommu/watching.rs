@@ -1,6 +1,6 @@
 //! The programs at work, and what they counted.
 
-use std::{fs::File, os::fd::AsFd as _};
+use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result, bail};
 use smi_common::iommu::{CPU_WORDS, RANGES, IommuKnobs, IommuRecord, Live, LiveKey, Timed, Times};
@@ -58,10 +58,10 @@ impl Watching {
     ///
     /// # Errors
     /// When the kernel refuses something, or has no such tracepoints; nothing is left behind then.
-    pub fn start(look: &Look, iomem: &Iomem) -> Result<Self> {
+    pub fn start(look: &Look, iomem: Option<&Iomem>) -> Result<Self> {
         let mut knobs = knobs(look);
         let mut warnings = Vec::new();
-        let ram = iomem.system_ram_in(RANGES).ranges;
+        let ram = iomem.map_or_else(Vec::new, |iomem| iomem.system_ram_in(RANGES).ranges);
         for (place, range) in knobs.ram.iter_mut().zip(&ram) {
             *place = [range.start, range.end];
         }
@@ -167,7 +167,7 @@ impl Watching {
         let mut all = Vec::new();
         for group in &topology.groups {
             // One that went a moment ago has no domain.
-            let Ok(folder) = File::open(group_folder(group.group)) else {
+            let Ok(folder) = open_group(group.group) else {
                 continue;
             };
             let answer = self.bpf.group(folder.as_fd())?;

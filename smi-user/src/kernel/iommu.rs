@@ -1,7 +1,7 @@
 //! IOMMUs and their groups as sysfs shows them (`Documentation/ABI/testing/sysfs-kernel-iommu_groups`,
 //! `Documentation/ABI/testing/sysfs-class-iommu`), and what decides whether there are any.
 
-use std::path::Path;
+use std::{fs::File, io, path::Path};
 
 use super::{
     command_line::CommandLine,
@@ -59,6 +59,14 @@ pub fn groups(sys: &Path) -> Result<Vec<IommuGroup>, SysfsError> {
     }
     groups.sort_by_key(|group| group.number);
     Ok(groups)
+}
+
+/// Opens the folder of a group, for a BPF program to follow to the group itself.
+///
+/// # Errors
+/// When there is no such group any more.
+pub fn open_group(number: u32) -> io::Result<File> {
+    File::open(Path::new(SYS).join("kernel/iommu_groups").join(number.to_string()))
 }
 
 fn group(folder: &Path, number: u32) -> Result<IommuGroup, SysfsError> {

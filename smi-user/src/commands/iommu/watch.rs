@@ -62,6 +62,9 @@ async fn watch(args: &WatchArgs) -> Result<ExitCode> {
             env!("CARGO_PKG_VERSION"),
             collecting.topology().groups.len()
         );
+        for source in collecting.fault_sources() {
+            log::info!("{source}");
+        }
     }
     // Only now: a run that could not start must not have emptied a file.
     let mut output = Output::begin(target)?;
