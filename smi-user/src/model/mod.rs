@@ -6,6 +6,7 @@ mod cost;
 mod count;
 mod histogram;
 pub mod iommu;
+pub mod iommu_recording;
 pub mod iommu_topology;
 pub mod irqsoff;
 mod own_cost;
