@@ -112,6 +112,10 @@ impl Watching {
         if let Err(error) = self
             .bpf
             .attach_first_entry("domain_gone", &["iommu_domain_free"])
+            .and(
+                self.bpf
+                    .attach_first_entry("attach_begins", &["__iommu_attach_device"]),
+            )
             .and(self.bpf.attach_first_entry("map_begins", &MAPS))
             .and(self.bpf.attach_first_entry("unmap_begins", &UNMAPS))
         {
@@ -194,6 +198,11 @@ impl Watching {
         }
         self.domains.learn(&all);
         Ok(())
+    }
+
+    /// A group was attached to a domain.
+    pub fn attached(&mut self, in_use: InUse) {
+        self.domains.learn(&[in_use]);
     }
 
     /// The domain at that address is no more: what was counted in it is final.
