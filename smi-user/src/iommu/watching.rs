@@ -12,7 +12,10 @@ use super::{
 use crate::{
     bpf::iommu::Bpf,
     cli::Look,
-    kernel::{iomem::Iomem, iommu::open_group},
+    kernel::{
+        iomem::{FewRanges, Iomem},
+        iommu::open_group,
+    },
     model::{
         Histogram,
         iommu::{CallTimes, CpuMoves, DomainCounts, Following, LateRuns},
@@ -61,7 +64,14 @@ impl Watching {
     pub fn start(look: &Look, iomem: Option<&Iomem>) -> Result<Self> {
         let mut knobs = knobs(look);
         let mut warnings = Vec::new();
-        let ram = iomem.map_or_else(Vec::new, |iomem| iomem.system_ram_in(RANGES).ranges);
+        let ram = iomem.map_or_else(FewRanges::default, |iomem| iomem.system_ram_in(RANGES));
+        if ram.gaps_lost > 0 {
+            warnings.push(format!(
+                "main memory is in more than {RANGES} pieces: {} bytes between them are taken for it, and maps of these are not told",
+                ram.bytes_lost
+            ));
+        }
+        let ram = ram.ranges;
         for (place, range) in knobs.ram.iter_mut().zip(&ram) {
             *place = [range.start, range.end];
         }
