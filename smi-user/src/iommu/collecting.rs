@@ -13,9 +13,9 @@ use super::{
     changes::Changes,
     events,
     fault_log::FaultLog,
+    fault_sources::emits_tracepoint,
     faults::{FaultReader, Report},
     growth::Growth,
-    fault_sources::emits_tracepoint,
     ratio::{RatioAlarm, RatioDeltas, RatioVerdict},
     readiness::{Readiness, readiness},
     selection::Selection,
@@ -31,8 +31,8 @@ use crate::{
         viot::Endpoints,
     },
     model::iommu::{
-        DomainCounts, Fault, FaultCounts, IOMMU_SCHEMA_VERSION, IommuEvent,
-        IommuSnapshot, LeftOver, What,
+        DomainCounts, Fault, FaultCounts, IOMMU_SCHEMA_VERSION, IommuEvent, IommuSnapshot,
+        LeftOver, What,
     },
     model::iommu_topology::Topology,
     units::ns,
@@ -177,9 +177,9 @@ impl Collecting {
         for record in &records {
             match events::notice(record) {
                 Some(Notice::DomainGone) => self.watching.domain_gone(record.domain)?,
-                Some(
-                    Notice::Added | Notice::Removed | Notice::Attached | Notice::Detached,
-                ) => learn = true,
+                Some(Notice::Added | Notice::Removed | Notice::Attached | Notice::Detached) => {
+                    learn = true
+                }
                 _ => {}
             }
         }
@@ -212,9 +212,7 @@ impl Collecting {
     fn take(&mut self, time: Timestamp, what: What) {
         match what {
             What::Fault(fault) => self.fault(time, fault),
-            What::NotRam {
-                domain, ref of, ..
-            } => {
+            What::NotRam { domain, ref of, .. } => {
                 if self.told_not_ram.len() < WAITING
                     && self.told_not_ram.insert((domain, of.clone()))
                 {
@@ -329,7 +327,11 @@ impl Collecting {
     /// Faults by device: what was read, and what the programs counted, since records may be lost.
     fn fault_counts(&mut self) -> Result<Vec<FaultCounts>> {
         for (device, count) in self.watching.faults()? {
-            let group = self.changes.topology().device(&device).and_then(|it| it.group);
+            let group = self
+                .changes
+                .topology()
+                .device(&device)
+                .and_then(|it| it.group);
             if self.selection.has_device(&device, group) {
                 self.faults.counted(&device, count);
             }
@@ -339,7 +341,10 @@ impl Collecting {
 
     /// Raises the alarms of one domain.
     fn judge(&mut self, counts: &DomainCounts, interval_ns: u64) -> Result<()> {
-        let had = self.had.insert(counts.domain, counts.clone()).unwrap_or_default();
+        let had = self
+            .had
+            .insert(counts.domain, counts.clone())
+            .unwrap_or_default();
         let (maps, unmaps) = (counts.lately.maps, counts.lately.unmaps);
         let deltas = RatioDeltas {
             maps,
@@ -352,11 +357,8 @@ impl Collecting {
         let grown = self
             .growth
             .take(counts.domain, self.began.elapsed(), counts.net_bytes());
-        let (domain, groups, devices) = (
-            counts.domain,
-            counts.groups.clone(),
-            counts.devices.clone(),
-        );
+        let (domain, groups, devices) =
+            (counts.domain, counts.groups.clone(), counts.devices.clone());
         let now = Timestamp::now();
         if verdict == RatioVerdict::Tell {
             let what = What::Ratio {

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result, bail};
-use smi_common::iommu::{CPU_WORDS, RANGES, IommuKnobs, IommuRecord, Live, LiveKey, Timed, Times};
+use smi_common::iommu::{CPU_WORDS, IommuKnobs, IommuRecord, Live, LiveKey, RANGES, Timed, Times};
 
 use super::{
     domains::{Domains, InUse},
@@ -106,7 +106,9 @@ impl Watching {
                 .with_context(|| format!("this kernel has no tracepoint iommu:{event}"))?;
         }
         // Gone since 6.2.
-        let _older = self.bpf.attach_raw_tracepoint("detached", "detach_device_from_domain");
+        let _older = self
+            .bpf
+            .attach_raw_tracepoint("detached", "detach_device_from_domain");
         if let Err(error) = self
             .bpf
             .attach_first_entry("domain_gone", &["iommu_domain_free"])
@@ -124,10 +126,14 @@ impl Watching {
                 (Timed::Dma, "dma_begins", "dma_ends", &DMA_UNMAPS[..]),
                 (Timed::Other, "other_begins", "other_ends", &OTHER_UNMAPS),
             ] {
-                let timed_one = self
-                    .bpf
-                    .attach_first_entry(begins, functions)
-                    .and_then(|function| self.bpf.attach_function_end(ends, function).map(|()| function));
+                let timed_one =
+                    self.bpf
+                        .attach_first_entry(begins, functions)
+                        .and_then(|function| {
+                            self.bpf
+                                .attach_function_end(ends, function)
+                                .map(|()| function)
+                        });
                 match timed_one {
                     Ok(function) => self.timed.push((timed, function)),
                     Err(error) => self.warnings.push(format!(

@@ -66,7 +66,11 @@ pub fn groups(sys: &Path) -> Result<Vec<IommuGroup>, SysfsError> {
 /// # Errors
 /// When there is no such group any more.
 pub fn open_group(number: u32) -> io::Result<File> {
-    File::open(Path::new(SYS).join("kernel/iommu_groups").join(number.to_string()))
+    File::open(
+        Path::new(SYS)
+            .join("kernel/iommu_groups")
+            .join(number.to_string()),
+    )
 }
 
 fn group(folder: &Path, number: u32) -> Result<IommuGroup, SysfsError> {

@@ -118,7 +118,13 @@ async fn watch(args: &WatchArgs) -> Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     };
-    let failures = [failure, last.err(), snapshot.err(), alarms.err(), ended.err()];
+    let failures = [
+        failure,
+        last.err(),
+        snapshot.err(),
+        alarms.err(),
+        ended.err(),
+    ];
     together(failures).map_or(Ok(status), Err)
 }
 
@@ -152,7 +158,9 @@ impl Written {
 
     fn interval(&mut self, snapshot: &IommuSnapshot) -> Bytes {
         if snapshot.records_lost > 0 {
-            self.warn("some of what happened is counted only: too much came at once to pass on each");
+            self.warn(
+                "some of what happened is counted only: too much came at once to pass on each",
+            );
         }
         match self.format {
             Format::Ndjson => Ndjson::line(&Line::Snapshot(snapshot)),
