@@ -5,6 +5,7 @@
 mod clock;
 mod compare;
 mod events;
+mod iommu;
 mod kept;
 mod limits;
 mod notes;
@@ -18,4 +19,5 @@ mod timeline;
 mod totals;
 
 pub use compare::compare;
+pub use iommu::{IommuError, IommuSummariser};
 pub use summarise::{Summariser, SummaryError};

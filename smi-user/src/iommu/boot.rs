@@ -59,6 +59,10 @@ pub fn read(topology: &Topology) -> Boot {
     let log = boot_log::read().map_err(|error| chain(&error));
     let mut boot = assemble(&CommandLine::read().unwrap_or_default(), trace, log);
     boot.readiness = readiness::readiness(topology).words();
+    if topology.groups.is_empty() {
+        // Tracing would show nothing.
+        boot.add = None;
+    }
     boot
 }
 

@@ -26,8 +26,8 @@ const TOGETHER: Duration = Duration::from_millis(500);
 pub enum Report {
     /// There was a fault.
     Fault(Fault),
-    /// So many messages of faults were held back. Of Intel's, some may have been the line that comes before the faults of each
-    /// interrupt.
+    /// So many messages of faults were held back. Intel's driver counts two more for each interrupt: the line that comes before its
+    /// faults, and the look for one more (`dmar_fault`).
     Suppressed(u64),
 }
 

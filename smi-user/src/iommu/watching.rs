@@ -12,7 +12,7 @@ use super::{
 use crate::{
     bpf::iommu::Bpf,
     cli::Look,
-    kernel::{iomem::Iomem, iommu::group_folder},
+    kernel::{iomem::Iomem, iommu::open_group},
     model::{
         Histogram,
         iommu::{CallTimes, CpuMoves, DomainCounts, Following, LateRuns},

@@ -239,9 +239,18 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_waited_for() {
+    fn what_the_kernel_tells_is_heard_and_nothing_waited_for() {
         let mut uevents = Uevents::open().expect("everybody may listen");
+        // Only root may have the kernel say something.
+        let asked = std::fs::write("/sys/devices/virtual/mem/null/uevent", "change").is_ok();
         let taken = uevents.take().expect("no failure");
         assert!(!taken.overrun);
+        let heard = taken.events.iter().any(|event| {
+            event.action == Action::Other
+                && event.device() == "null"
+                && event.subsystem == "mem"
+                && event.number > 0
+        });
+        assert_eq!(heard, asked, "{taken:?}");
     }
 }

@@ -7,6 +7,7 @@ mod count;
 mod histogram;
 pub mod iommu;
 pub mod iommu_boot;
+pub mod iommu_recording;
 pub mod iommu_topology;
 pub mod irqsoff;
 mod own_cost;

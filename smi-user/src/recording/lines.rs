@@ -26,15 +26,22 @@ pub enum RecordingError {
         "{} is no recording of smilat: its first line is neither a header nor a snapshot; give a file that `smilat run --record` or `--format ndjson` wrote", .0.display()
     )]
     Foreign(PathBuf),
+    /// It is one of `smilat iommu`, which has no gaps; [`super::IommuReader`] reads on in it.
+    #[error(
+        "{} is a recording of `smilat iommu`, which has no gaps; give one that `smilat run` wrote, or see this one by `smilat report`", .0.display()
+    )]
+    Iommu(PathBuf),
     /// A newer smilat wrote it.
     #[error(
-        "{} has schema_version {version}, and this smilat reads up to {SCHEMA_VERSION}; use the smilat that wrote it, or a newer one", path.display()
+        "{} has schema_version {version}, and this smilat reads up to {reads}; use the smilat that wrote it, or a newer one", path.display()
     )]
     Newer {
         /// The file.
         path: PathBuf,
         /// Its version.
         version: u32,
+        /// The newest that this one reads.
+        reads: u32,
     },
     /// Nothing is in it.
     #[error(
@@ -49,9 +56,10 @@ impl RecordingError {
         match self {
             Self::Io { why, .. } => why.to_string(),
             Self::Foreign(_) => "it is no recording of smilat".to_owned(),
-            Self::Newer { version, .. } => format!(
-                "it has schema_version {version}, and this smilat reads up to {SCHEMA_VERSION}"
-            ),
+            Self::Newer { version, reads, .. } => {
+                format!("it has schema_version {version}, and this smilat reads up to {reads}")
+            }
+            Self::Iommu(_) => "it is a recording of `smilat iommu`".to_owned(),
             Self::Empty(_) => "it is empty".to_owned(),
         }
     }
@@ -167,5 +175,6 @@ pub(super) fn newer(path: &Path, version: u32) -> RecordingError {
     RecordingError::Newer {
         path: path.to_owned(),
         version,
+        reads: SCHEMA_VERSION,
     }
 }

@@ -3,6 +3,7 @@
 
 mod chain;
 mod claim;
+mod iommu;
 mod lines;
 mod mend;
 mod own;
@@ -18,6 +19,7 @@ mod writer;
 
 pub use chain::{beside, files};
 pub(crate) use claim::Claim;
+pub use iommu::{IommuLine, IommuReader};
 pub use lines::{Line, RecordingError};
 pub use reader::Reader;
 pub(crate) use recorder::Recorder;

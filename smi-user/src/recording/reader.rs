@@ -11,6 +11,7 @@ use flate2::read::MultiGzDecoder;
 
 use super::{
     chain::{self, Part},
+    iommu,
     lines::{Line, Parsed, RecordingError, begins_like_ours, newer, parse},
     own::GZIP,
     sequence::{Remark, Sequence},
@@ -42,6 +43,15 @@ pub struct Reader {
     next: Option<Line>,
     sequence: Sequence,
     remarks: Vec<Remark>,
+}
+
+/// A line as it stands in the file.
+pub(super) struct Raw<'a> {
+    /// Its number, from 1.
+    pub(super) number: u64,
+    /// Its length; more than is there of one that is too long.
+    pub(super) bytes: u64,
+    pub(super) text: &'a [u8],
 }
 
 /// How a line ended.
@@ -230,6 +240,9 @@ impl Reader {
                 Line::Snapshot(snapshot)
             }
             Parsed::Version(version) => return Err(newer(&self.path, version)),
+            Parsed::Nothing if self.number == 1 && iommu::is_line(&self.text) => {
+                return Err(RecordingError::Iommu(self.path.clone()));
+            }
             // A first line that is whole is smilat's, or the file is not.
             Parsed::Nothing
                 if self.number == 1
@@ -240,6 +253,34 @@ impl Reader {
             Parsed::Nothing => torn,
         };
         Ok(Some(line))
+    }
+
+    /// The line that was read last.
+    pub(super) fn raw(&self) -> Raw<'_> {
+        Raw {
+            number: self.number,
+            bytes: self.text.len() as u64,
+            text: &self.text,
+        }
+    }
+
+    /// The next line of the file being read, whatever it is; `None` after its last.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(super) fn next_raw(&mut self) -> Result<Option<Raw<'_>>, RecordingError> {
+        let end = self.read()?;
+        match &end {
+            End::File if self.text.is_empty() => return Ok(None),
+            End::File | End::Damaged(_) => self.end_part(),
+            End::Line | End::TooLong(_) => {}
+        }
+        self.number += 1;
+        let raw = self.raw();
+        Ok(Some(match end {
+            End::TooLong(bytes) => Raw { bytes, ..raw },
+            _ => raw,
+        }))
     }
 
     /// Has nothing more come of the file being read.

@@ -21,7 +21,7 @@ mod verify;
 use bytes::Bytes;
 
 pub use fire::fire;
-pub use html::html;
+pub use html::{html, iommu as iommu_html};
 pub use ndjson::Ndjson;
 pub use summary::summaries;
 pub use text::Text;

@@ -164,7 +164,7 @@ impl Written {
         }
         match self.format {
             Format::Ndjson => Ndjson::line(&Line::Snapshot(snapshot)),
-            Format::Text => interval(snapshot).into(),
+            Format::Text => interval(snapshot, &self.zone).into(),
         }
     }
 

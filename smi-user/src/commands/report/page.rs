@@ -32,7 +32,7 @@ pub(super) fn check(page: &Path, inputs: &[PathBuf]) -> Result<()> {
         }
     }
     match Reader::open(page).and_then(|mut reader| reader.next_line()) {
-        Ok(_) | Err(RecordingError::Newer { .. }) => bail!(
+        Ok(_) | Err(RecordingError::Newer { .. } | RecordingError::Iommu(_)) => bail!(
             "--output {} holds a recording, and the page would take its place; give the page another name, or delete the \
              recording first",
             page.display()

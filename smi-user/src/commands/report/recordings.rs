@@ -6,13 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use jiff::Timestamp;
 
 use crate::{
-    analysis::Summariser,
-    model::Summary,
-    recording::{self, Line, Reader, Remark},
+    analysis::{IommuSummariser, Summariser},
+    model::{Summary, iommu_recording::IommuRecording},
+    recording::{self, IommuReader, Line, Reader, RecordingError, Remark},
 };
 
 /// What tells one run from all others: when it began, and where.
@@ -32,15 +32,45 @@ pub(super) struct Named {
     runs: Vec<Run>,
 }
 
-/// The files put together to recordings, each where its first file is named: what shares a run is one recording.
+/// All recordings, of one kind.
+pub(super) enum Recordings {
+    /// Gaps: the files of each recording.
+    Gaps(Vec<Vec<Named>>),
+    /// What `smilat iommu` wrote: each file and its name.
+    Iommu(Vec<(String, IommuReader)>),
+}
+
+/// A file that was opened.
+enum Opened {
+    Gaps(Named),
+    Iommu(String, IommuReader),
+}
+
+/// The files, each recognised by its first line.
 ///
 /// # Errors
-/// When a file cannot be read, or is no recording.
-pub(super) fn recordings(files: &[PathBuf]) -> Result<Vec<Vec<Named>>> {
-    let mut all = Vec::new();
+/// When a file cannot be read, or is no recording, or they are of different kinds.
+pub(super) fn open(files: &[PathBuf]) -> Result<Recordings> {
+    let (mut gaps, mut iommu) = (Vec::new(), Vec::new());
     for (name, path) in once(files)? {
-        all.push(Named::open(name, path)?);
+        match Named::open(name, path)? {
+            Opened::Gaps(named) => gaps.push(named),
+            Opened::Iommu(name, reader) => iommu.push((name, reader)),
+        }
     }
+    match (gaps.first(), iommu.first()) {
+        (Some(gaps), Some((iommu, _))) => bail!(
+            "{} is a recording of smilat run and {iommu} one of smilat iommu: they have nothing to be compared by; report them one \
+             after the other",
+            gaps.name
+        ),
+        (None, Some(_)) => Ok(Recordings::Iommu(iommu)),
+        _ => Ok(Recordings::Gaps(recordings(gaps)?)),
+    }
+}
+
+/// The files put together to recordings, each where its first file is named: what shares a run is one recording.
+fn recordings(mut all: Vec<Named>) -> Result<Vec<Vec<Named>>> {
     find_beginnings(&mut all)?;
     let mut recordings: Vec<Vec<Named>> = Vec::new();
     for file in all {
@@ -115,9 +145,14 @@ fn identity(file: &Path) -> PathBuf {
 }
 
 impl Named {
-    fn open(name: String, path: PathBuf) -> Result<Self> {
+    fn open(name: String, path: PathBuf) -> Result<Opened> {
         let mut reader = Reader::open(&path)?;
-        let line = reader.next_line()?;
+        let line = match reader.next_line() {
+            Err(RecordingError::Iommu(_)) => {
+                return Ok(Opened::Iommu(name, IommuReader::new(reader)));
+            }
+            line => line?,
+        };
         let first = match &line {
             Some(Line::Header(header)) => Some((
                 (header.started, header.machine.hostname.clone()),
@@ -125,14 +160,14 @@ impl Named {
             )),
             _ => None,
         };
-        Ok(Self {
+        Ok(Opened::Gaps(Self {
             name,
             // Standard input is called so, even where a file is, too.
             opened: (path == Path::new("-") || !path.is_file()).then_some((reader, line)),
             path,
             runs: first.iter().map(|(run, _)| run.clone()).collect(),
             first,
-        })
+        }))
     }
 }
 
@@ -216,4 +251,64 @@ pub(super) fn summarise(files: Vec<Named>, hardlimit_ns: Option<u64>) -> Result<
         }
     }
     Ok(summariser.finish()?)
+}
+
+/// What a recording of `smilat iommu` says.
+///
+/// # Errors
+/// When it cannot be read, or nothing is in it.
+pub(super) fn summarise_iommu(name: String, mut reader: IommuReader) -> Result<IommuRecording> {
+    let mut summariser = IommuSummariser::new(name);
+    while let Some(line) = reader.next_line()? {
+        summariser.add(line);
+    }
+    Ok(summariser.finish()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        iommu::made_up::{ratio, snapshot},
+        made_up,
+        report::{Ndjson, iommu},
+    };
+
+    fn write(folder: &Path, name: &str, lines: &[bytes::Bytes]) -> PathBuf {
+        let path = folder.join(name);
+        fs::write(&path, lines.concat()).expect("written");
+        path
+    }
+
+    #[test]
+    fn recordings_of_two_kinds_are_not_reported_together() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let of_iommu = write(
+            folder.path(),
+            "iommu",
+            &[
+                Ndjson::line(&iommu::Line::Event(&ratio())),
+                Ndjson::line(&iommu::Line::Snapshot(&snapshot())),
+            ],
+        );
+        let machine = made_up::Machine::new(1).interval(&[]);
+        let of_gaps = write(folder.path(), "gaps", &[Ndjson::line(&*machine)]);
+        let both = [of_gaps.clone(), of_iommu.clone()];
+        let Err(error) = open(&both) else {
+            panic!("not refused");
+        };
+        let error = error.to_string();
+        assert!(
+            error.contains("gaps is a recording of smilat run and ") && error.contains("iommu one"),
+            "{error}"
+        );
+        assert!(matches!(open(&[of_gaps]), Ok(Recordings::Gaps(_))));
+        let Ok(Recordings::Iommu(files)) = open(&[of_iommu]) else {
+            panic!("not recognised");
+        };
+        for (name, reader) in files {
+            let of = summarise_iommu(name, reader).expect("a summary");
+            assert_eq!((of.snapshots, of.events), (1, vec![ratio()]));
+        }
+    }
 }

@@ -6,11 +6,11 @@
 
 mod keys;
 mod live;
-mod notes;
+pub(super) mod notes;
 mod player;
 mod replay;
 pub mod screen;
-mod signals;
+pub(super) mod signals;
 
 use std::{
     io::{self, IsTerminal as _},
@@ -64,7 +64,7 @@ pub fn run(args: &TopArgs) -> Result<ExitCode> {
 }
 
 /// What this terminal can show, by the environment.
-fn theme() -> Theme {
+pub(super) fn theme() -> Theme {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set);
     let unicode = locale.is_some_and(|locale| {

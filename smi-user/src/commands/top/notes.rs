@@ -16,10 +16,10 @@ struct Kept {
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Notes(Arc<Mutex<Kept>>);
+pub(in crate::commands) struct Notes(Arc<Mutex<Kept>>);
 
 /// Keeps all that is logged from now on.
-pub(super) fn start() -> Notes {
+pub(in crate::commands) fn start() -> Notes {
     let notes = Notes::default();
     if log::set_boxed_logger(Box::new(notes.clone())).is_ok() {
         log::set_max_level(LevelFilter::Warn);
@@ -33,7 +33,7 @@ impl Notes {
     }
 
     /// The messages that were not taken before.
-    pub(super) fn take_new(&self) -> Vec<String> {
+    pub(in crate::commands) fn take_new(&self) -> Vec<String> {
         let mut kept = self.lock();
         let new = kept.messages[kept.shown..]
             .iter()
@@ -44,7 +44,7 @@ impl Notes {
     }
 
     /// Prints all messages on standard error, or only errors when `quiet`.
-    pub(super) fn tell_all(&self, quiet: bool) {
+    pub(in crate::commands) fn tell_all(&self, quiet: bool) {
         let kept = self.lock();
         let least = if quiet { Level::Error } else { Level::Warn };
         for (_, message) in kept.messages.iter().filter(|(level, _)| *level <= least) {

@@ -21,11 +21,11 @@ const ENDS: [i32; 7] = [
 ];
 
 /// The signals that end the view, caught until this is dropped: then they end the program.
-pub(super) struct Ends(Vec<Signal>);
+pub(in crate::commands) struct Ends(Vec<Signal>);
 
 impl Ends {
     /// Catches them from now on.
-    pub(super) fn new() -> Result<Self> {
+    pub(in crate::commands) fn new() -> Result<Self> {
         ENDS.into_iter()
             .map(caught)
             .collect::<Result<_>>()
@@ -33,7 +33,7 @@ impl Ends {
     }
 
     /// Waits for one.
-    pub(super) async fn next(&mut self) {
+    pub(in crate::commands) async fn next(&mut self) {
         poll_fn(|context| {
             let mut came = self.0.iter_mut().map(|of| of.poll_recv(context).is_ready());
             if came.any(|came| came) {
@@ -54,14 +54,14 @@ impl Drop for Ends {
 }
 
 /// The signals by which a shell stops and continues a command.
-pub(super) struct JobControl {
+pub(in crate::commands) struct JobControl {
     stop: Signal,
     go_on: Signal,
 }
 
 impl JobControl {
     /// Catches them from now on.
-    pub(super) fn new() -> Result<Self> {
+    pub(in crate::commands) fn new() -> Result<Self> {
         Ok(Self {
             stop: caught(libc::SIGTSTP)?,
             go_on: caught(libc::SIGCONT)?,
@@ -69,7 +69,7 @@ impl JobControl {
     }
 
     /// Waits for one and passes it on to `screen`.
-    pub(super) async fn next(&mut self) -> fn(&Screen) {
+    pub(in crate::commands) async fn next(&mut self) -> fn(&Screen) {
         tokio::select! {
             _ = self.stop.recv() => Screen::suspend,
             _ = self.go_on.recv() => Screen::again,

@@ -6,7 +6,7 @@ use std::fmt;
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use crate::units::show_ns;
+use crate::units::{show_bytes, show_ns};
 
 /// Where a value stands: a JSON pointer (RFC 6901) into `{"summaries": [...], "comparisons": [...]}`. What follows from
 /// the object there by arithmetic is named behind a `#`.
@@ -22,6 +22,11 @@ impl Place {
     /// The comparison number `index`.
     pub(super) fn comparison(index: usize) -> Self {
         Self(format!("/comparisons/{index}"))
+    }
+
+    /// The recording of `smilat iommu` number `index`, in `{"iommu": [...]}`.
+    pub(super) fn iommu(index: usize) -> Self {
+        Self(format!("/iommu/{index}"))
     }
 
     /// As it stands in the page.
@@ -72,6 +77,11 @@ pub(super) fn span(place: &Place, ns: u64) -> Markup {
 /// How many.
 pub(super) fn count(place: &Place, count: u64) -> Markup {
     data(place, "count", &count.to_string(), &show_count(count))
+}
+
+/// A size.
+pub(super) fn bytes(place: &Place, bytes: u64) -> Markup {
+    data(place, "bytes", &bytes.to_string(), &show_bytes(bytes))
 }
 
 /// How many a second.

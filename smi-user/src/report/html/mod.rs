@@ -8,6 +8,7 @@ mod compare;
 mod figures;
 mod heatmap;
 mod histogram;
+mod iommu;
 mod look;
 mod machine;
 mod octaves;
@@ -19,6 +20,8 @@ mod tests;
 mod timeline;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+pub use iommu::iommu;
 
 use crate::model::{Comparison, Summary};
 
@@ -32,7 +35,27 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src dat
 /// Each number stands in an element with its exact value (`value`) and its place in what was rendered (`data-at`: a JSON
 /// pointer into `{"summaries": [...], "comparisons": [...]}`, what follows by arithmetic behind a `#`).
 pub fn html(summaries: &[Summary], comparisons: &[Comparison]) -> String {
-    let title = title(summaries);
+    let description = match summaries {
+        [summary] => Some(recording::gist(summary)),
+        _ => None,
+    };
+    let notes = html! {
+        p {
+            "A gap is a stretch in which a CPU that only read the clock, interrupts off, did not run. Rates are gaps a "
+            "second of exposure, the time really spent sampling. Only a gap across which the SMI counter moved is "
+            "called an SMI."
+        }
+    };
+    page(
+        &title(summaries),
+        description.as_deref(),
+        &content(summaries, comparisons),
+        &notes,
+    )
+}
+
+/// A page with its head; `notes` are at its foot.
+fn page(title: &str, description: Option<&str>, content: &Markup, notes: &Markup) -> String {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -42,8 +65,8 @@ pub fn html(summaries: &[Summary], comparisons: &[Comparison]) -> String {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 meta name="generator" content=(format!("smilat {}", env!("CARGO_PKG_VERSION")));
-                @if let [summary] = summaries {
-                    meta name="description" content=(recording::gist(summary));
+                @if let Some(description) = description {
+                    meta name="description" content=(description);
                 }
                 // Else browsers ask for one.
                 link rel="icon" href="data:,";
@@ -57,13 +80,9 @@ pub fn html(summaries: &[Summary], comparisons: &[Comparison]) -> String {
                     p.brand { "smilat report" }
                     h1 { (title) }
                 }
-                main #main tabindex="-1" { (content(summaries, comparisons)) }
+                main #main tabindex="-1" { (content) }
                 footer {
-                    p {
-                        "A gap is a stretch in which a CPU that only read the clock, interrupts off, did not run. Rates are gaps a "
-                        "second of exposure, the time really spent sampling. Only a gap across which the SMI counter moved is "
-                        "called an SMI."
-                    }
+                    (notes)
                     p { "Made by smilat " (env!("CARGO_PKG_VERSION")) ". All times are UTC." }
                 }
             }

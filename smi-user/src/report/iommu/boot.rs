@@ -21,12 +21,12 @@ pub fn text(boot: &Boot) -> String {
     let _written = writeln!(
         text,
         "trace buffer: {}",
-        source(&boot.trace, of(BootSource::Trace), "events")
+        source(&boot.trace, of(BootSource::Trace), "event")
     );
     let _written = writeln!(
         text,
         "kernel log: {}",
-        source(&boot.log, of(BootSource::KernelLog), "lines")
+        source(&boot.log, of(BootSource::KernelLog), "line")
     );
     if boot.fault_lines > 0 {
         let _written = writeln!(
@@ -52,11 +52,12 @@ pub fn text(boot: &Boot) -> String {
 }
 
 fn source(state: &SourceState, told: usize, what: &str) -> String {
+    let plural = if told == 1 { "" } else { "s" };
     match state {
         SourceState::Unreadable { why } => why.clone(),
-        SourceState::Read { lost: 0 } => format!("{told} {what} about IOMMUs"),
+        SourceState::Read { lost: 0 } => format!("{told} {what}{plural} about IOMMUs"),
         SourceState::Read { lost } => format!(
-            "{told} {what} about IOMMUs; {lost} {what} about whatever were written over, so some may be missing"
+            "{told} {what}{plural} about IOMMUs; {lost} older, about whatever, were written over, so some may be missing"
         ),
     }
 }
@@ -147,7 +148,7 @@ mod tests {
             text(&boot()),
             "kernel command line: intel_iommu=on\n\
              trace buffer: 2 events about IOMMUs\n\
-             kernel log: 1 lines about IOMMUs; 7 lines about whatever were written over, so some may be missing\n\
+             kernel log: 1 line about IOMMUs; 7 older, about whatever, were written over, so some may be missing\n\
              \n\
              seconds since boot\n\
              \x20    0.300000  log    DMAR: IOMMU enabled\n\

@@ -1,14 +1,20 @@
 //! What `smilat iommu` finds: entries and tables that an operator can read, and one JSON object a line.
 
 pub mod boot;
+pub mod live;
+mod recorded;
 mod text;
 pub mod tree;
 mod words;
 
 use serde::Serialize;
 
+pub use recorded::recorded;
+#[cfg(test)]
+pub(super) use recorded::tests as recorded_tests;
+pub(super) use text::{by_size, losses};
 pub use text::{entry, interval, summary};
-pub(super) use words::listed;
+pub(super) use words::{devices, groups, headline, kind, listed, number, show_net, size, source};
 
 use crate::model::iommu::{IommuEvent, IommuSnapshot};
 

@@ -26,7 +26,7 @@ pub fn entry(event: &IommuEvent, zone: &TimeZone) -> String {
     text
 }
 
-fn moment(time: Timestamp, zone: &TimeZone) -> String {
+pub(super) fn moment(time: Timestamp, zone: &TimeZone) -> String {
     time.to_zoned(zone.clone())
         .strftime("%F %T%.3f")
         .to_string()

@@ -47,7 +47,7 @@ pub(super) fn trend(frame: &mut Frame<'_>, area: Rect, state: &State) {
         let beside = format!("highest {}", count(highest(&counts)));
         (format!("gaps in each interval, {of}"), beside, counts)
     };
-    let inner = panel(frame, area, state, &title, &beside);
+    let inner = panel(frame, area, state.theme, &title, &beside);
     let [bars, axis] = Layout::vertical([Constraint::Fill(1), Constraint::Length(1)]).areas(inner);
     let sparkline = Sparkline::default()
         .data(values)
@@ -142,7 +142,7 @@ pub(super) fn histogram(frame: &mut Frame<'_>, area: Rect, state: &State) {
         Some(p99) => format!("p99 {}", show_ns(p99)),
         None => String::new(),
     };
-    let inner = panel(frame, area, state, &title, &beside);
+    let inner = panel(frame, area, state.theme, &title, &beside);
     if total.count == 0 {
         frame.render_widget(Paragraph::new(" none yet"), inner);
         return;

@@ -93,14 +93,13 @@ fn too_small(frame: &mut Frame<'_>, area: Rect) {
 }
 
 /// A line with `title` at the left and `beside` at the right where both fit, above a panel; returns what is left below.
-pub(super) fn panel(
+pub(in crate::report) fn panel(
     frame: &mut Frame<'_>,
     area: Rect,
-    state: &State,
+    theme: Theme,
     title: &str,
     beside: &str,
 ) -> Rect {
-    let theme = state.theme;
     let line = Span::styled(theme.borders().horizontal_top, theme.border());
     let mut block = Block::new()
         .borders(Borders::TOP)
@@ -121,7 +120,7 @@ pub(super) fn panel(
 }
 
 /// As many of `parts` as fit into `width`, the first ones, with `between` them.
-pub(super) fn fitting(parts: &[String], between: &str, width: usize) -> String {
+pub(in crate::report) fn fitting(parts: &[String], between: &str, width: usize) -> String {
     let mut text = String::new();
     for part in parts.iter().filter(|part| !part.is_empty()) {
         let gap = if text.is_empty() { "" } else { between };

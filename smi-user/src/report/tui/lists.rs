@@ -29,7 +29,7 @@ pub(super) fn gaps(frame: &mut Frame<'_>, area: Rect, state: &State) {
         0 => String::new(),
         n => format!("{n} not passed on"),
     };
-    let inner = panel(frame, area, state, &title, &beside);
+    let inner = panel(frame, area, state.theme, &title, &beside);
     let milliseconds = inner.width >= 38;
     let lines: Vec<Line<'static>> = data
         .gaps

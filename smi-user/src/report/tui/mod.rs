@@ -17,6 +17,7 @@ mod frames;
 
 pub use data::Carried;
 pub use draw::draw;
+pub(super) use draw::{fitting, panel};
 pub use replay::Replay;
 pub use rows::Column;
 pub use state::{Action, Popup, State, Subject};

@@ -52,7 +52,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &mut State) {
         },
         state.sort.name(),
     );
-    let inner = panel(frame, area, state, &title, &beside);
+    let inner = panel(frame, area, state.theme, &title, &beside);
     let spare = (usize::from(area.width) - width(&state.columns)) / state.columns.len().max(1);
     // Wide terminals: columns further apart, within reason.
     let spare = spare.min(4);

@@ -49,37 +49,37 @@ impl Theme {
     }
 
     /// Headings.
-    pub(super) fn heading() -> Style {
+    pub(in crate::report) fn heading() -> Style {
         Style::new().add_modifier(Modifier::BOLD)
     }
 
     /// Lines between panels.
-    pub(super) fn border(self) -> Style {
+    pub(in crate::report) fn border(self) -> Style {
         self.coloured(Color::DarkGray)
     }
 
     /// The row under the cursor, and the column that is sorted by.
-    pub(super) fn chosen() -> Style {
+    pub(in crate::report) fn chosen() -> Style {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 
     /// What wants attention: pause, warnings.
-    pub(super) fn alert(self) -> Style {
+    pub(in crate::report) fn alert(self) -> Style {
         self.coloured(Color::Yellow).add_modifier(Modifier::BOLD)
     }
 
     /// Bars.
-    pub(super) fn bar(self) -> Style {
+    pub(in crate::report) fn bar(self) -> Style {
         self.coloured(Color::Cyan)
     }
 
     /// Keys in the key line.
-    pub(super) fn key(self) -> Style {
+    pub(in crate::report) fn key(self) -> Style {
         self.coloured(Color::Cyan).add_modifier(Modifier::BOLD)
     }
 
     /// A gap with this cause.
-    pub(super) fn cause(self, cause: Cause) -> Style {
+    pub(in crate::report) fn cause(self, cause: Cause) -> Style {
         if cause.has_smi() {
             self.coloured(Color::Red)
         } else if cause.is_unknown() {
@@ -89,7 +89,7 @@ impl Theme {
         }
     }
 
-    pub(super) fn bars(self) -> bar::Set<'static> {
+    pub(in crate::report) fn bars(self) -> bar::Set<'static> {
         if self.unicode {
             bar::NINE_LEVELS
         } else {
@@ -97,7 +97,7 @@ impl Theme {
         }
     }
 
-    pub(super) fn borders(self) -> border::Set<'static> {
+    pub(in crate::report) fn borders(self) -> border::Set<'static> {
         if self.unicode {
             border::PLAIN
         } else {
@@ -106,7 +106,7 @@ impl Theme {
     }
 
     /// A horizontal bar of `length` out of `full` eighths of a character; what is there at all is seen.
-    pub(super) fn horizontal(self, eighths: usize) -> String {
+    pub(in crate::report) fn horizontal(self, eighths: usize) -> String {
         const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
         if self.unicode {
             "█".repeat(eighths / 8) + PARTS[eighths % 8]
@@ -118,7 +118,7 @@ impl Theme {
     }
 
     /// Mark of the sorted column: highest first or lowest first.
-    pub(super) fn order(self, descending: bool) -> &'static str {
+    pub(in crate::report) fn order(self, descending: bool) -> &'static str {
         match (self.unicode, descending) {
             (true, true) => "▼",
             (true, false) => "▲",
