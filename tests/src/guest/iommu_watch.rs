@@ -82,10 +82,11 @@ impl Watch {
         let began = Instant::now();
         while !is_so(&self.told) {
             let line = self.telling.as_ref().expect("under way").next();
-            if line.is_err() || began.elapsed() > PATIENCE {
-                panic!("waited in vain for {what}; {}", self.ruins());
+            let line = line.ok().filter(|_| began.elapsed() < PATIENCE);
+            match line {
+                Some(line) => self.told.add(line),
+                None => panic!("waited in vain for {what}; {}", self.ruins()),
             }
-            self.told.add(line.expect("a line"));
         }
         &self.told
     }
