@@ -8,6 +8,7 @@
  *   attach               makes a domain of its own and attaches the device to it
  *   detach               gives all of that back
  *   map BYTES            maps, after all that is mapped
+ *   at IOVA BYTES        maps there
  *   unmap                unmaps what was mapped last, in one
  *   leak BYTES N         maps N times
  *   free                 unmaps all that is mapped, each mapping in one
@@ -91,20 +92,29 @@ static noinline void smilat_unmap(unsigned long iova, unsigned long bytes)
 	done.unmap_bytes += unmapped;
 }
 
-static int map_lasting(phys_addr_t paddr, unsigned long bytes, int prot)
+static int map_at(unsigned long iova, phys_addr_t paddr, unsigned long bytes, int prot)
 {
 	int error;
 
 	if (mapped == MAX_MAPPINGS)
 		return -ENOSPC;
-	error = smilat_map(next_iova, paddr, bytes, prot, GFP_KERNEL);
+	error = smilat_map(iova, paddr, bytes, prot, GFP_KERNEL);
 	if (error)
 		return error;
-	mappings[mapped].iova = next_iova;
+	mappings[mapped].iova = iova;
 	mappings[mapped].bytes = bytes;
 	mapped++;
-	next_iova += bytes;
 	return 0;
+}
+
+/* Addresses are used once. */
+static int map_lasting(phys_addr_t paddr, unsigned long bytes, int prot)
+{
+	int error = map_at(next_iova, paddr, bytes, prot);
+
+	if (!error)
+		next_iova += bytes;
+	return error;
 }
 
 static int unmap_last(void)
@@ -112,7 +122,6 @@ static int unmap_last(void)
 	if (!mapped)
 		return -ENOENT;
 	mapped--;
-	next_iova = mappings[mapped].iova;
 	smilat_unmap(mappings[mapped].iova, mappings[mapped].bytes);
 	return 0;
 }
@@ -270,6 +279,8 @@ static int carry_out(const char *text)
 				   IOMMU_READ | IOMMU_WRITE | IOMMU_MMIO);
 	if (words == 2 && !strcmp(command, "map") && is_size(first))
 		return leak(first, 1);
+	if (words == 3 && !strcmp(command, "at") && PAGE_ALIGNED(first) && is_size(second))
+		return map_at(first, memory, second, IOMMU_READ | IOMMU_WRITE);
 	if (words == 3 && !strcmp(command, "leak") && is_size(first))
 		return leak(first, second);
 	if (words == 3 && !strcmp(command, "whole") && is_size(first))

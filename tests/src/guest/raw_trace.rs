@@ -93,7 +93,28 @@ impl Drop for RawTrace {
     }
 }
 
+impl Sums {
+    fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.asked_bytes += other.asked_bytes;
+        self.bytes += other.bytes;
+        for (size, count) in &other.by_size {
+            *self.by_size.entry(*size).or_default() += count;
+        }
+        for (cpu, count) in &other.by_cpu {
+            *self.by_cpu.entry(*cpu).or_default() += count;
+        }
+    }
+}
+
 impl Traced {
+    /// Both together.
+    pub(super) fn with(mut self, other: &Self) -> Self {
+        self.maps.add(&other.maps);
+        self.unmaps.add(&other.unmaps);
+        self
+    }
+
     /// Takes in `TASK-PID [CPU] FLAGS TIME: map: IOMMU: iova=... size=N` or `unmap: ... size=N unmapped_size=N`
     /// (`include/trace/events/iommu.h`).
     fn add(&mut self, line: &str) -> Option<()> {

@@ -76,6 +76,11 @@ impl<T: Send + 'static> Telling<T> {
         self.lines.recv_timeout(PATIENCE)
     }
 
+    /// A line that is there already.
+    pub(super) fn waiting(&self) -> Option<T> {
+        self.lines.try_recv().ok()
+    }
+
     /// Waits until it has ended for whatever reason.
     ///
     /// # Panics

@@ -3,7 +3,8 @@
 use std::{
     ffi::CString,
     fs, io, mem,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    net::UdpSocket,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
     path::Path,
 };
 
@@ -60,6 +61,31 @@ impl Wire {
     }
 }
 
+/// Turns on the network that the machine has with itself.
+///
+/// # Panics
+/// When the kernel refuses.
+#[track_caller]
+pub(super) fn loopback_up() {
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    set(socket.as_raw_fd(), "lo", true).expect("up");
+}
+
+/// Turns a card on or off.
+fn set(socket: RawFd, name: &str, up: bool) -> io::Result<()> {
+    // SAFETY: all zeros are a valid value of this plain structure.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = if up { libc::IFF_UP as i16 } else { 0 };
+    // SAFETY: the request outlives the call.
+    match unsafe { libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 impl Card {
     #[track_caller]
     fn up(name: String) -> Self {
@@ -77,7 +103,7 @@ impl Card {
             // SAFETY: a new descriptor that nothing else owns.
             socket: unsafe { OwnedFd::from_raw_fd(socket) },
         };
-        card.set(true).expect("up");
+        set(card.socket.as_raw_fd(), &card.name, true).expect("up");
         // SAFETY: all zeros are a valid value of this plain structure.
         let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
@@ -95,26 +121,6 @@ impl Card {
         };
         assert_eq!(bound, 0, "{}", io::Error::last_os_error());
         card
-    }
-
-    fn set(&self, up: bool) -> io::Result<()> {
-        // SAFETY: all zeros are a valid value of this plain structure.
-        let mut request: libc::ifreq = unsafe { mem::zeroed() };
-        for (to, from) in request.ifr_name.iter_mut().zip(self.name.bytes()) {
-            *to = from.cast_signed();
-        }
-        request.ifr_ifru.ifru_flags = if up { libc::IFF_UP as i16 } else { 0 };
-        // SAFETY: the request outlives the call.
-        match unsafe {
-            libc::ioctl(
-                self.socket.as_raw_fd(),
-                libc::SIOCSIFFLAGS,
-                &raw const request,
-            )
-        } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
     }
 
     /// Sends a frame with that number to all.
@@ -148,7 +154,7 @@ impl Card {
 
 impl Drop for Card {
     fn drop(&mut self) {
-        if let Err(error) = self.set(false) {
+        if let Err(error) = set(self.socket.as_raw_fd(), &self.name, false) {
             println!("    {} does not go down: {error}", self.name);
         }
     }
