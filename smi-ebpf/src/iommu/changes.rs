@@ -90,7 +90,7 @@ fn count_fault(device: u64) {
         // On other CPUs it begins without a name.
         let mut new = FaultStats::default();
         record::name(&mut new.device, device, knobs.device_name);
-        let _made = IOMMU_FAULTS.insert(device, &new, 0);
+        let _made = IOMMU_FAULTS.insert(device, new, 0);
         IOMMU_FAULTS.get_ptr_mut(device)
     });
     match had {
