@@ -25,7 +25,7 @@ pub fn of_group(ctx: &RawTracePointContext, notice: Notice) {
     };
     record::of_device(&mut entry, ctx.arg(1));
     // While it is being added or removed, the device itself may not say.
-    let group = ctx.arg::<u64>(0) as u32 as i32;
+    let group = (ctx.arg::<u64>(0) as u32).cast_signed();
     // SAFETY: the record has room.
     unsafe { (*entry.as_mut_ptr()).group = i64::from(group) };
     record::end(entry);
