@@ -17,10 +17,24 @@ fn map(ctx: RawTracePointContext) -> i32 {
     0
 }
 
+/// Attached to `iommu:map` after that.
+#[raw_tracepoint]
+fn map_again(ctx: RawTracePointContext) -> i32 {
+    iommu::map_again(&ctx);
+    0
+}
+
 /// Attached to `iommu:unmap`.
 #[raw_tracepoint]
 fn unmap(ctx: RawTracePointContext) -> i32 {
     iommu::unmap(&ctx);
+    0
+}
+
+/// Attached to `iommu:unmap` after that.
+#[raw_tracepoint]
+fn unmap_again(ctx: RawTracePointContext) -> i32 {
+    iommu::unmap_again(&ctx);
     0
 }
 
