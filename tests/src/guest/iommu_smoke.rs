@@ -1,6 +1,10 @@
 //! Temporary.
 
-use std::{process::{Command, Stdio}, thread, time::Duration};
+use std::{
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use super::{disks, mapper::Mapper};
 
@@ -12,13 +16,22 @@ fn show(text: &[u8]) {
 
 pub(super) fn smoke() {
     for args in [&["iommu", "tree"][..], &["iommu", "boot"]] {
-        let out = Command::new("/bin/smilat").args(args).output().expect("runs");
+        let out = Command::new("/bin/smilat")
+            .args(args)
+            .output()
+            .expect("runs");
         show(&out.stdout);
         show(&out.stderr);
     }
     for format in ["text", "ndjson"] {
         let child = Command::new("/bin/smilat")
-            .args(["iommu", "--interval=1s", "--duration=6s", "--format", format])
+            .args([
+                "iommu",
+                "--interval=1s",
+                "--duration=6s",
+                "--format",
+                format,
+            ])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
