@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    io,
     ops::{Deref, DerefMut},
     os::fd::{AsRawFd as _, BorrowedFd},
     ptr,
@@ -176,6 +177,8 @@ impl Bpf {
         for rows in [&mut self.domains, &mut self.nested] {
             match rows.remove(&domain) {
                 Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(MapError::SyscallError(error))
+                    if error.io_error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(failed()(error)),
             }
         }

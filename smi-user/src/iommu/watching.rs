@@ -135,7 +135,9 @@ impl Watching {
                     .attach_first_entry("attach_begins", &["__iommu_attach_device"]),
             )
             .and(self.bpf.attach_first_entry("map_begins", &MAPS))
+            .and(self.bpf.attach_first_entry("map_begins_again", &MAPS))
             .and(self.bpf.attach_first_entry("unmap_begins", &UNMAPS))
+            .and(self.bpf.attach_first_entry("unmap_begins_again", &UNMAPS))
         {
             self.ungrouped = true;
             self.warnings.push(format!(

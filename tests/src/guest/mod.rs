@@ -219,6 +219,7 @@ const TESTS: &[Test] = tests! {
     iommu_alarms::unmaps_are_timed_as_often_as_asked_for on [Iommu];
     iommu_faults::faults_are_told_with_device_and_address on [Iommu];
     iommu_faults::max_faults_keeps_reports_back_and_counts_all on [Iommu];
+    iommu_faults::what_the_driver_keeps_out_of_the_log_is_told on [Iommu];
     iommu_faults::what_is_mapped_makes_no_fault on [Iommu];
     iommu_faults::faults_of_other_devices_are_left_out on [Iommu];
     iommu_reports::text_and_metrics_agree_with_the_ndjson_of_the_same_time on [Iommu];
