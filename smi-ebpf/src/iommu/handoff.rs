@@ -60,13 +60,26 @@ fn check(who: u64, iova: u64, second: u64, domain: u64) -> u64 {
 #[inline(always)]
 fn leave(domain: u64, iova: u64, second: u64) {
     let who = who();
-    let Some(call) = IOMMU_CALLS.get_ptr_mut(place(who, iova)) else {
+    let first = place(who, iova);
+    let (Some(mut call), Some(other)) = (
+        IOMMU_CALLS.get_ptr_mut(first),
+        IOMMU_CALLS.get_ptr_mut(first ^ 1),
+    ) else {
         return;
     };
-    // SAFETY: a place in the map. What other CPUs write meanwhile is told by the check.
+    let check = check(who, iova, second, domain);
+    // SAFETY: places in the map. What other CPUs write meanwhile is told by the check.
     unsafe {
+        // The other program of this entry was here.
+        if (*call).check == check || (*other).check == check {
+            return;
+        }
+        // Another's that is under way; or one that never came to its end, which is written over when the other place is taken, too.
+        if (*call).check != 0 && (*other).check == 0 {
+            call = other;
+        }
         (*call).domain = domain;
-        (*call).check = check(who, iova, second, domain);
+        (*call).check = check;
     }
 }
 
@@ -74,7 +87,16 @@ fn leave(domain: u64, iova: u64, second: u64) {
 #[inline(always)]
 pub(super) fn take(iova: u64, second: u64) -> u64 {
     let who = who();
-    let Some(call) = IOMMU_CALLS.get_ptr_mut(place(who, iova)) else {
+    let first = place(who, iova);
+    match take_from(first, who, iova, second) {
+        0 => take_from(first ^ 1, who, iova, second),
+        domain => domain,
+    }
+}
+
+#[inline(always)]
+fn take_from(place: u32, who: u64, iova: u64, second: u64) -> u64 {
+    let Some(call) = IOMMU_CALLS.get_ptr_mut(place) else {
         return 0;
     };
     // SAFETY: as above.
