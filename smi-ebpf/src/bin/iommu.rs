@@ -38,6 +38,13 @@ fn unmap_begins(ctx: FEntryContext) -> i32 {
     0
 }
 
+/// Attached to the entry of the function that has the tracepoint of devices that are attached to a domain.
+#[fentry]
+fn attach_begins(ctx: FEntryContext) -> i32 {
+    iommu::attach_begins(&ctx);
+    0
+}
+
 /// Attached to the entry of the function by which drivers unmap.
 #[fentry]
 fn dma_begins(ctx: FEntryContext) -> i32 {
@@ -90,14 +97,14 @@ fn removed(ctx: RawTracePointContext) -> i32 {
 /// Attached to `iommu:attach_device_to_domain`.
 #[raw_tracepoint]
 fn attached(ctx: RawTracePointContext) -> i32 {
-    iommu::of_domain(&ctx, Notice::Attached);
+    iommu::attached(&ctx);
     0
 }
 
 /// Attached to `iommu:detach_device_from_domain`.
 #[raw_tracepoint]
 fn detached(ctx: RawTracePointContext) -> i32 {
-    iommu::of_domain(&ctx, Notice::Detached);
+    iommu::detached(&ctx);
     0
 }
 

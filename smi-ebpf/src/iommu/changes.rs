@@ -7,7 +7,8 @@ use aya_ebpf::{
 };
 use smi_common::iommu::{FaultStats, Notice};
 
-use super::{argument, cpu, knobs, record};
+use super::{argument, cpu, handoff, knobs, record};
+use crate::memory::read;
 
 /// Devices with faults that are counted apart.
 const FAULTY: u32 = 1024;
@@ -24,16 +25,38 @@ pub fn of_group(ctx: &RawTracePointContext, notice: Notice) {
     };
     record::of_device(&mut entry, ctx.arg(1));
     // While it is being added or removed, the device itself may not say.
-    let group = ctx.arg::<u64>(0) as u32 as i32;
+    let group = (ctx.arg::<u64>(0) as u32).cast_signed();
     // SAFETY: the record has room.
     unsafe { (*entry.as_mut_ptr()).group = i64::from(group) };
     record::end(entry);
 }
 
-/// `iommu:attach_device_to_domain(dev)` and `detach_device_from_domain`.
+/// `iommu:attach_device_to_domain(dev)`. Its group has the domain it had before still.
 #[inline(always)]
-pub fn of_domain(ctx: &RawTracePointContext, notice: Notice) {
-    let Some(mut entry) = record::begin(notice) else {
+pub fn attached(ctx: &RawTracePointContext) {
+    let device: u64 = ctx.arg(0);
+    let domain = handoff::take(device, 0);
+    let Some(mut entry) = record::begin(Notice::Attached) else {
+        return;
+    };
+    record::of_device(&mut entry, device);
+    let domain_type = match knobs() {
+        Some(knobs) if domain > 0 => read::<u32>(domain, knobs.domain_type).unwrap_or(0),
+        _ => 0,
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: the record has room for both fields.
+    unsafe {
+        (*record).domain = domain;
+        (*record).domain_type = domain_type.into();
+    }
+    record::end(entry);
+}
+
+/// `iommu:detach_device_from_domain(dev)`.
+#[inline(always)]
+pub fn detached(ctx: &RawTracePointContext) {
+    let Some(mut entry) = record::begin(Notice::Detached) else {
         return;
     };
     record::of_device(&mut entry, ctx.arg(0));
@@ -67,7 +90,7 @@ fn count_fault(device: u64) {
         // On other CPUs it begins without a name.
         let mut new = FaultStats::default();
         record::name(&mut new.device, device, knobs.device_name);
-        let _made = IOMMU_FAULTS.insert(device, &new, 0);
+        let _made = IOMMU_FAULTS.insert(device, new, 0);
         IOMMU_FAULTS.get_ptr_mut(device)
     });
     match had {

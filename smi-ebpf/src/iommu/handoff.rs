@@ -92,6 +92,12 @@ pub fn map_begins(ctx: &FEntryContext) {
     leave(argument(ctx, 0), argument(ctx, 1), argument(ctx, 2));
 }
 
+/// Entry of `__iommu_attach_device(domain, dev)`, which has the tracepoint of that.
+#[inline(always)]
+pub fn attach_begins(ctx: &FEntryContext) {
+    leave(argument(ctx, 0), argument(ctx, 1), 0);
+}
+
 /// Entry of `__iommu_unmap(domain, iova, size, gather)`.
 #[inline(always)]
 pub fn unmap_begins(ctx: &FEntryContext) {

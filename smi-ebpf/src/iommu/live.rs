@@ -31,7 +31,7 @@ pub(super) fn begins(domain: u64, iova: u64, bytes: u64) -> bool {
         mapped_bytes: bytes,
         at_ns: Kernel::now(),
     };
-    IOMMU_LIVE.insert(&key, &live, 0).is_ok()
+    IOMMU_LIVE.insert(key, live, 0).is_ok()
 }
 
 /// An unmap under way.
@@ -73,14 +73,14 @@ unsafe extern "C" fn end_next(_round: u64, ending: *mut c_void) -> i64 {
 /// Ends the mapping that begins where `ending` has come to, or the part of it that is asked for; 1 when nothing follows.
 #[inline(always)]
 fn end_one(ending: &mut Ending) -> i64 {
-    let Some(live) = IOMMU_LIVE.get_ptr(&ending.key) else {
+    let Some(live) = IOMMU_LIVE.get_ptr(ending.key) else {
         return 1;
     };
     // SAFETY: an entry of the map. Nobody else unmaps the same address at the same time; were it to happen, the kernel would
     // be wrong about it, too.
     let (bytes, mapped_bytes, at_ns) =
         unsafe { ((*live).bytes, (*live).mapped_bytes, (*live).at_ns) };
-    let _removed = IOMMU_LIVE.remove(&ending.key);
+    let _removed = IOMMU_LIVE.remove(ending.key);
     if bytes > ending.left {
         ending.found = PIECE;
         ending.key.iova += ending.left;
@@ -89,7 +89,7 @@ fn end_one(ending: &mut Ending) -> i64 {
             mapped_bytes,
             at_ns,
         };
-        let _kept = IOMMU_LIVE.insert(&ending.key, &rest, 0);
+        let _kept = IOMMU_LIVE.insert(ending.key, rest, 0);
         return 1;
     }
     if bytes < mapped_bytes {

@@ -63,7 +63,7 @@ pub fn map(ctx: &RawTracePointContext) {
         cpu.untracked_maps += 1;
     }
     if is_asked_for(knobs, bytes) {
-        let not_ram = knobs.rams > 0 && !is_ram(knobs, cpu, paddr);
+        let not_ram = knobs.rams > 0 && !is_ram(knobs, cpu, paddr, bytes);
         match stats(domain) {
             None => cpu.uncounted += 1,
             Some(stats) => {
@@ -129,13 +129,14 @@ pub fn unmap(ctx: &RawTracePointContext) {
     late::look(ctx, knobs, cpu);
 }
 
-/// Whether main memory is at `paddr`.
+/// Whether all `bytes` from `paddr` on are main memory.
 #[inline(always)]
-fn is_ram(knobs: &IommuKnobs, cpu: &mut IommuCpu, paddr: u64) -> bool {
-    if paddr >= cpu.ram[0] && paddr < cpu.ram[1] {
+fn is_ram(knobs: &IommuKnobs, cpu: &mut IommuCpu, paddr: u64, bytes: u64) -> bool {
+    let end = paddr.wrapping_add(bytes);
+    if paddr >= cpu.ram[0] && end <= cpu.ram[1] {
         return true;
     }
-    let place = find_ram(paddr) as usize;
+    let place = find_ram(paddr, end) as usize;
     if place >= RANGES {
         return false;
     }
@@ -143,11 +144,11 @@ fn is_ram(knobs: &IommuKnobs, cpu: &mut IommuCpu, paddr: u64) -> bool {
     true
 }
 
-/// The range of main memory that `paddr` is in; [`RANGES`] where there is none. A global function: the verifier checks its loop
-/// once.
+/// The range of main memory that `paddr` to `end` is in; [`RANGES`] where there is none. A global function: the verifier checks
+/// its loop once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn find_ram(paddr: u64) -> u64 {
+extern "C" fn find_ram(paddr: u64, end: u64) -> u64 {
     let Some(knobs) = knobs() else {
         return RANGES as u64;
     };
@@ -156,8 +157,8 @@ extern "C" fn find_ram(paddr: u64) -> u64 {
         if place as u64 >= knobs.rams {
             break;
         }
-        let [begin, end] = knobs.ram[place];
-        if paddr >= begin && paddr < end {
+        let [first, last] = knobs.ram[place];
+        if paddr >= first && end <= last {
             return place as u64;
         }
         place += 1;

@@ -23,7 +23,7 @@ use smi_common::iommu::{DomainStats, IommuCpu, IommuKnobs};
 
 pub use changes::*;
 pub use groups::read_group;
-pub use handoff::{map_begins, unmap_begins};
+pub use handoff::{attach_begins, map_begins, unmap_begins};
 pub use mapping::{map, unmap};
 pub use times::{timed_begins, timed_ends};
 

@@ -186,7 +186,7 @@ impl Bpf {
     /// When the map cannot be read.
     pub fn live(&self) -> Result<Vec<(LiveKey, Live)>, BpfError> {
         let mut all = Vec::new();
-        for entry in self.live.iter() {
+        for entry in &self.live {
             match entry {
                 Ok((Shared(key), Shared(live))) => all.push((key, live)),
                 // Unmapped in between.
@@ -204,7 +204,7 @@ impl Bpf {
     pub fn faults(&self) -> Result<Vec<(String, u64)>, BpfError> {
         let failed = BpfError::map("IOMMU_FAULTS");
         let mut all = Vec::new();
-        for entry in self.faults.iter() {
+        for entry in &self.faults {
             let (_, values) = entry.map_err(&failed)?;
             let device = values.iter().find(|Shared(stats)| stats.device[0] > 0);
             let device = device.map_or_else(String::new, |Shared(stats)| text(&stats.device));

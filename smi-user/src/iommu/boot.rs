@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::readiness;
 use crate::{
     kernel::{
-        boot_log::{self, BootLog},
         command_line::CommandLine,
+        kmsg::{self, Message},
         trace_buffer::{self, TraceBuffer},
         tracefs,
     },
@@ -56,7 +56,7 @@ pub fn read(topology: &Topology) -> Boot {
             }
         }
     };
-    let log = boot_log::read().map_err(|error| chain(&error));
+    let log = kmsg::read_all().map_err(|error| chain(&error));
     let mut boot = assemble(&CommandLine::read().unwrap_or_default(), trace, log);
     boot.readiness = readiness::readiness(topology).words();
     if topology.groups.is_empty() {
@@ -87,7 +87,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn assemble(
     line: &CommandLine,
     trace: Result<TraceBuffer, String>,
-    log: Result<BootLog, String>,
+    log: Result<Vec<Message>, String>,
 ) -> Boot {
     let mut events = Vec::new();
     let trace = match trace {
@@ -105,12 +105,12 @@ fn assemble(
     let mut fault_lines = 0;
     let log = match log {
         Ok(log) => {
-            for message in log.lines {
+            for message in &log {
                 match understood(&message.text) {
                     Some(Heard::Fault) => fault_lines += 1,
                     Some(Heard::Happened(what)) => {
                         let event = BootEvent {
-                            since_boot_ns: ns(message.time),
+                            since_boot_ns: ns(message.since_boot),
                             source: BootSource::KernelLog,
                             what,
                         };
@@ -121,7 +121,9 @@ fn assemble(
                     None => {}
                 }
             }
-            SourceState::Read { lost: log.lost }
+            SourceState::Read {
+                lost: missing(&log),
+            }
         }
         Err(why) => SourceState::Unreadable { why },
     };
@@ -141,6 +143,12 @@ fn assemble(
         readiness: None,
         add: to_add(line),
     }
+}
+
+/// How many messages of the log are missing: they are numbered from 0.
+fn missing(log: &[Message]) -> u64 {
+    let newest = log.last().map_or(0, |message| message.seq + 1);
+    newest.saturating_sub(log.len() as u64)
 }
 
 /// Whether one of `others` says the same.
@@ -245,22 +253,22 @@ fn to_add(line: &CommandLine) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::{boot_log::LogLine, trace_buffer::Traced};
+    use crate::kernel::trace_buffer::Traced;
 
     const ALL: &str =
         "trace_event=iommu:add_device_to_group,iommu:attach_device_to_domain trace_buf_size=256K";
 
-    fn log(lines: &[(u64, &str)]) -> BootLog {
-        BootLog {
-            lines: lines
-                .iter()
-                .map(|(us, text)| LogLine {
-                    time: Duration::from_micros(*us),
-                    text: (*text).to_owned(),
-                })
-                .collect(),
-            lost: 0,
-        }
+    fn log(lines: &[(u64, &str)]) -> Vec<Message> {
+        lines
+            .iter()
+            .zip(0..)
+            .map(|((us, text), seq)| Message {
+                seq,
+                since_boot: Duration::from_micros(*us),
+                level: 6,
+                text: (*text).to_owned(),
+            })
+            .collect()
     }
 
     fn added(device: &str, group: u32) -> BootWhat {

@@ -11,6 +11,7 @@ use smi_common::iommu::{IommuRecord, Notice, size_bound};
 
 use super::{
     changes::Changes,
+    domains::InUse,
     events,
     fault_log::FaultLog,
     fault_sources::emits_tracepoint,
@@ -174,12 +175,15 @@ impl Collecting {
         self.watching.take_records(|record| records.push(*record));
         let epoch = Epoch::now();
         let mut learn = false;
+        // In their order: a domain may be gone again already.
         for record in &records {
             match events::notice(record) {
                 Some(Notice::DomainGone) => self.watching.domain_gone(record.domain)?,
-                Some(Notice::Added | Notice::Removed | Notice::Attached | Notice::Detached) => {
-                    learn = true
+                Some(Notice::Attached) => {
+                    self.attached(record);
+                    learn = true;
                 }
+                Some(Notice::Added | Notice::Removed | Notice::Detached) => learn = true,
                 _ => {}
             }
         }
@@ -203,10 +207,23 @@ impl Collecting {
                 self.take(events::time(record, epoch), what);
             }
         }
-        self.read_log(epoch)?;
+        self.read_log()?;
         let mut all: Vec<IommuEvent> = self.waiting.drain(..).collect();
         all.sort_by_key(|event| event.time);
         Ok(all)
+    }
+
+    fn attached(&mut self, record: &IommuRecord) {
+        let group = u32::try_from(record.group).ok();
+        let known = group.and_then(|number| self.changes.topology().group(number));
+        if let Some(known) = known {
+            self.watching.attached(InUse {
+                group: known.group,
+                devices: known.devices.clone(),
+                domain: record.domain,
+                domain_type: record.domain_type,
+            });
+        }
     }
 
     fn take(&mut self, time: Timestamp, what: What) {
@@ -250,19 +267,15 @@ impl Collecting {
         }
     }
 
-    fn read_log(&mut self, epoch: Epoch) -> Result<()> {
+    fn read_log(&mut self) -> Result<()> {
         let Some(log) = &mut self.log else {
             return Ok(());
         };
         let messages = log.take().context("cannot read the kernel's log")?;
-        for (since_boot, report) in self.reader.take(&messages) {
+        for (_, report) in self.reader.take(&messages) {
             match report {
-                Report::Fault(fault) => {
-                    // The log's clock is the monotonic one.
-                    let date = epoch.date(ns(since_boot));
-                    let time = Timestamp::try_from(date).unwrap_or_else(|_| Timestamp::now());
-                    self.fault(time, fault);
-                }
+                // The log's own clock drifts, by seconds in weeks.
+                Report::Fault(fault) => self.fault(Timestamp::now(), fault),
                 Report::Suppressed(count) => self.log_suppressed += count,
             }
         }
@@ -294,7 +307,8 @@ impl Collecting {
             .into_iter()
             .filter(|counts| selection.has_groups(&counts.groups))
             .collect();
-        for counts in &domains {
+        // The sum of those that went long ago is no domain.
+        for counts in domains.iter().filter(|it| !it.gone || it.domain > 0) {
             self.judge(counts, interval_ns)?;
         }
         let own = self.watching.own()?;

@@ -141,22 +141,16 @@ impl Domains {
         }
         self.gone.push(counts);
         if self.gone.len() > GONE {
-            let oldest = self.gone.remove(0);
-            // Among those that are, so that what the kernel counts there does not take its place.
-            let rest = match self.gone.iter_mut().find(|counts| counts.domain == 0) {
-                Some(rest) => rest,
-                None => {
-                    self.gone.insert(
-                        0,
-                        DomainCounts {
-                            gone: true,
-                            ..DomainCounts::default()
-                        },
-                    );
-                    &mut self.gone[0]
-                }
+            // The first is the sum of those before it.
+            let sum = DomainCounts {
+                gone: true,
+                ..DomainCounts::default()
             };
-            add(rest, &oldest);
+            if self.gone[0].domain > 0 {
+                self.gone.insert(0, sum);
+            }
+            let oldest = self.gone.remove(1);
+            add(&mut self.gone[0], &oldest);
         }
     }
 

@@ -12,7 +12,10 @@ use super::{
 use crate::{
     bpf::iommu::Bpf,
     cli::Look,
-    kernel::{iomem::Iomem, iommu::open_group},
+    kernel::{
+        iomem::{FewRanges, Iomem},
+        iommu::open_group,
+    },
     model::{
         Histogram,
         iommu::{CallTimes, CpuMoves, DomainCounts, Following, LateRuns},
@@ -61,7 +64,14 @@ impl Watching {
     pub fn start(look: &Look, iomem: Option<&Iomem>) -> Result<Self> {
         let mut knobs = knobs(look);
         let mut warnings = Vec::new();
-        let ram = iomem.map_or_else(Vec::new, |iomem| iomem.system_ram_in(RANGES).ranges);
+        let ram = iomem.map_or_else(FewRanges::default, |iomem| iomem.system_ram_in(RANGES));
+        if ram.gaps_lost > 0 {
+            warnings.push(format!(
+                "main memory is in more than {RANGES} pieces: {} bytes between them are taken for it, and maps of these are not told",
+                ram.bytes_lost
+            ));
+        }
+        let ram = ram.ranges;
         for (place, range) in knobs.ram.iter_mut().zip(&ram) {
             *place = [range.start, range.end];
         }
@@ -112,6 +122,10 @@ impl Watching {
         if let Err(error) = self
             .bpf
             .attach_first_entry("domain_gone", &["iommu_domain_free"])
+            .and(
+                self.bpf
+                    .attach_first_entry("attach_begins", &["__iommu_attach_device"]),
+            )
             .and(self.bpf.attach_first_entry("map_begins", &MAPS))
             .and(self.bpf.attach_first_entry("unmap_begins", &UNMAPS))
         {
@@ -194,6 +208,11 @@ impl Watching {
         }
         self.domains.learn(&all);
         Ok(())
+    }
+
+    /// A group was attached to a domain.
+    pub fn attached(&mut self, in_use: InUse) {
+        self.domains.learn(&[in_use]);
     }
 
     /// The domain at that address is no more: what was counted in it is final.

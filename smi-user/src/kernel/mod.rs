@@ -2,7 +2,6 @@
 //! system call of its own.
 
 pub mod boot;
-pub mod boot_log;
 pub mod btf;
 pub mod capabilities;
 pub mod changes;

@@ -26,7 +26,6 @@ mod iommu_groups;
 mod iommu_machine;
 mod iommu_refusals;
 mod iommu_reports;
-mod iommu_smoke;
 mod iommu_watch;
 mod irqsoff;
 mod kernel_log;
@@ -197,7 +196,6 @@ const TESTS: &[Test] = tests! {
     irqsoff::a_cpu_that_goes_and_comes_is_watched_again on [Irqsoff];
     irqsoff::what_is_exempt_is_counted_and_not_logged on [Irqsoff];
     irqsoff::max_log_keeps_entries_back_and_counts_all on [Irqsoff];
-    iommu_smoke::smoke on [Iommu];
     iommu_machine::devices_are_in_groups_that_the_iommu_translates_for on [Iommu];
     iommu_machine::what_a_read_maps_is_unmapped_and_nothing_else_maps on [Iommu];
     iommu_machine::network_cards_map_what_they_send_and_rest_when_they_are_off on [Iommu];

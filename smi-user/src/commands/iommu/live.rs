@@ -26,10 +26,11 @@ use super::super::{
         signals::{Ends, JobControl},
         theme,
     },
-    watch::FETCH,
+    watch::{FETCH, explain},
 };
 use crate::{
     cli::LiveArgs,
+    iommu::Collecting,
     model::iommu::{IommuEvent, IommuSnapshot},
     report::iommu::{
         live::{Action, State, draw},
@@ -52,16 +53,17 @@ pub(super) trait Source {
     fn snapshot(&mut self, last: bool) -> Result<IommuSnapshot>;
 }
 
-/// Nothing to feed the view from.
-enum Nothing {}
-
-impl Source for Nothing {
+impl Source for Collecting {
     fn fetch(&mut self) -> Result<Vec<IommuEvent>> {
-        match *self {}
+        let events = Self::fetch(self)?;
+        for warning in self.warnings() {
+            log::warn!("{warning}");
+        }
+        Ok(events)
     }
 
-    fn snapshot(&mut self, _last: bool) -> Result<IommuSnapshot> {
-        match *self {}
+    fn snapshot(&mut self, last: bool) -> Result<IommuSnapshot> {
+        Self::snapshot(self, last)
     }
 }
 
@@ -70,8 +72,9 @@ impl Source for Nothing {
 /// # Errors
 /// When it could not run.
 pub(super) fn run(args: &LiveArgs) -> Result<ExitCode> {
-    let last = show(args.interval, || -> Result<Nothing> {
-        bail!("not there yet: {args:?}")
+    // The view shows the newest, however many there are.
+    let last = show(args.interval, || {
+        Collecting::start(&args.look, u64::MAX).map_err(explain)
     })?;
     match io::stdout().write_all(summary(&last).as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -382,7 +382,7 @@ fn what_irqsoff_exports_is_documented_and_nothing_else() {
 
 #[test]
 fn what_iommu_exports_is_documented_and_nothing_else() {
-    let text = include_str!("../../../../docs/iommu-reports.md.part");
+    let text = include_str!("../../../../docs/iommu.md");
     let snapshot = crate::iommu::made_up::snapshot();
     let page = encode_iommu(Form::Protobuf, &snapshot, Timestamp::UNIX_EPOCH, 0);
     assert_eq!(documented(text), explained(decoded(page.expect("encodes"))));
