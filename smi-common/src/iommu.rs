@@ -13,6 +13,9 @@ pub const RANGES: usize = 64;
 pub const CPU_WORDS: usize = 64;
 /// Frames of a stack that are kept.
 pub const STACK: usize = 32;
+/// Events of one kind that may be under way on a CPU, one within the other: a thread's, a softirq's, an interrupt's, and an NMI's;
+/// and room for those whose second program was not run.
+pub const UNDER_WAY: usize = 8;
 /// Bytes of a device's name that are kept; PCI's need 12.
 pub const DEVICE_NAME: usize = 48;
 /// Bytes of a driver's name that are kept.
@@ -160,7 +163,8 @@ pub struct Unmapped {
     pub started: u64,
 }
 
-/// What one CPU did in one domain. Map `IOMMU_DOMAINS`, by the address of the domain, 0 where that is not known.
+/// What one CPU did in one domain. Maps `IOMMU_DOMAINS` and `IOMMU_NESTED`, by the address of the domain, 0 where that is not
+/// known. The latter has what interrupts did while the program ran that counts into the former.
 ///
 /// Two parts with marks of their own: the kernel does not run a program within itself, but it may run that of maps, in an
 /// interrupt, within that of unmaps.
@@ -174,6 +178,29 @@ pub struct DomainStats {
 }
 
 impl DomainStats {
+    /// Adds what `other` counted.
+    pub fn add(&mut self, other: &Self) {
+        let (mine, theirs) = (&mut self.maps, &other.maps);
+        mine.count += theirs.count;
+        mine.bytes += theirs.bytes;
+        mine.not_ram += theirs.not_ram;
+        mine.not_ram_bytes += theirs.not_ram_bytes;
+        for (mine, theirs) in mine.sizes.iter_mut().zip(&theirs.sizes) {
+            *mine += theirs;
+        }
+        let (mine, theirs) = (&mut self.unmaps, &other.unmaps);
+        mine.count += theirs.count;
+        mine.bytes += theirs.bytes;
+        mine.asked_bytes += theirs.asked_bytes;
+        mine.freed_bytes += theirs.freed_bytes;
+        mine.whole += theirs.whole;
+        mine.pieces += theirs.pieces;
+        mine.untracked += theirs.untracked;
+        for (mine, theirs) in mine.sizes.iter_mut().zip(&theirs.sizes) {
+            *mine += theirs;
+        }
+    }
+
     /// Whether this copy was taken while no change was under way.
     #[must_use]
     pub const fn is_consistent(&self) -> bool {
@@ -271,6 +298,8 @@ pub struct IommuCpu {
     pub records_lost: u64,
     /// Events that are counted nowhere because the table of domains was full.
     pub uncounted: u64,
+    /// Maps and unmaps that interrupts made while the program ran that counts them, and that were counted all the same.
+    pub nested: u64,
     /// The program's own: the CPU's `rq`, 0 while it is not known; the range of main memory that was met last; unmaps since one
     /// was timed; the run with need-resched pending that is under way.
     pub rq: u64,
@@ -287,6 +316,8 @@ pub struct IommuCpu {
     pub pending_switches: u64,
     /// See there.
     pub pending_told: u64,
+    /// Of maps and of unmaps, the events that were counted and that the second program has not met yet.
+    pub counted: [[u64; UNDER_WAY]; 2],
 }
 
 /// Faults of a device that one CPU was told of. Map `IOMMU_FAULTS`, by the address of the device.

@@ -12,7 +12,9 @@ fn the_kernel_takes_the_programs_at_tracepoints() {
     let mut bpf = Bpf::load(16).expect("the object");
     for program in [
         "map",
+        "map_again",
         "unmap",
+        "unmap_again",
         "added",
         "removed",
         "attached",

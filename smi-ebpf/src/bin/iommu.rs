@@ -17,10 +17,24 @@ fn map(ctx: RawTracePointContext) -> i32 {
     0
 }
 
+/// Attached to `iommu:map` after that.
+#[raw_tracepoint]
+fn map_again(ctx: RawTracePointContext) -> i32 {
+    iommu::map_again(&ctx);
+    0
+}
+
 /// Attached to `iommu:unmap`.
 #[raw_tracepoint]
 fn unmap(ctx: RawTracePointContext) -> i32 {
     iommu::unmap(&ctx);
+    0
+}
+
+/// Attached to `iommu:unmap` after that.
+#[raw_tracepoint]
+fn unmap_again(ctx: RawTracePointContext) -> i32 {
+    iommu::unmap_again(&ctx);
     0
 }
 
@@ -31,9 +45,23 @@ fn map_begins(ctx: FEntryContext) -> i32 {
     0
 }
 
+/// Attached there as well: the kernel runs it for what an interrupt maps while the other one runs.
+#[fentry]
+fn map_begins_again(ctx: FEntryContext) -> i32 {
+    iommu::map_begins(&ctx);
+    0
+}
+
 /// Attached to the entry of the function that has the tracepoint of unmaps.
 #[fentry]
 fn unmap_begins(ctx: FEntryContext) -> i32 {
+    iommu::unmap_begins(&ctx);
+    0
+}
+
+/// Attached there as well.
+#[fentry]
+fn unmap_begins_again(ctx: FEntryContext) -> i32 {
     iommu::unmap_begins(&ctx);
     0
 }

@@ -42,11 +42,13 @@ pub(super) fn who() -> u64 {
     IDLE | u64::from(unsafe { bpf_get_smp_processor_id() })
 }
 
-/// The place for what `who` does at `iova`: that of one thread in the same cache lines.
+/// The place for what `who` does at `iova`. All bits of both decide: what an interrupt does in between is at another address, but
+/// addresses of large pieces are alike in their lowest bits, and ids in their highest.
 #[inline(always)]
 pub(super) fn place(who: u64, iova: u64) -> u32 {
-    let of_who = (who as u32).wrapping_mul(0x9e37_79b1) >> 20;
-    (of_who ^ (iova >> 12) as u32 & 3) & (PLACES - 1)
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mixed = (who ^ iova.rotate_left(32)).wrapping_mul(GOLDEN);
+    (mixed >> 52) as u32 & (PLACES - 1)
 }
 
 /// What tells one call from another.

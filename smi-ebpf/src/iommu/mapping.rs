@@ -9,8 +9,15 @@ use smi_common::iommu::{
     CPU_WORDS, DomainStats, IommuCpu, IommuKnobs, Notice, RANGES, SIZES, size_position,
 };
 
-use super::{IOMMU_DOMAINS, IOMMU_NOTHING, cpu, handoff, knobs, late, live, record};
+use super::{
+    IOMMU_DOMAINS, IOMMU_NESTED, IOMMU_NOTHING, Rows, cpu, handoff, knobs, late, live, nested,
+    record,
+};
 use crate::memory::marked;
+
+/// Places of `IommuCpu::counted`.
+const MAPS: usize = 0;
+const UNMAPS: usize = 1;
 
 /// Adds one to the bucket of `$bytes` in `$sizes`. The compiler knows the position's range and would drop the bounds check,
 /// which the verifier insists on.
@@ -41,14 +48,14 @@ fn is_asked_for(knobs: &IommuKnobs, bytes: u64) -> bool {
 
 /// The statistics of `domain` on this CPU.
 #[inline(always)]
-fn stats(domain: u64) -> Option<*mut DomainStats> {
-    if let Some(stats) = IOMMU_DOMAINS.get_ptr_mut(domain) {
+fn stats(rows: &Rows, domain: u64) -> Option<*mut DomainStats> {
+    if let Some(stats) = rows.get_ptr_mut(domain) {
         return Some(stats);
     }
     let nothing = IOMMU_NOTHING.get(0)?;
     // Another CPU may have made it meanwhile.
-    let _made = IOMMU_DOMAINS.insert(domain, nothing, u64::from(BPF_NOEXIST));
-    IOMMU_DOMAINS.get_ptr_mut(domain)
+    let _made = rows.insert(domain, nothing, u64::from(BPF_NOEXIST));
+    rows.get_ptr_mut(domain)
 }
 
 /// `iommu:map(iova, paddr, size)`.
@@ -57,37 +64,66 @@ pub fn map(ctx: &RawTracePointContext) {
     let (Some(knobs), Some(cpu)) = (knobs(), cpu()) else {
         return;
     };
+    let paddr = ctx.arg(1);
+    let is_ram = knobs.rams == 0 || is_ram(knobs, cpu, paddr, ctx.arg(2));
+    count_map(ctx, knobs, cpu, &IOMMU_DOMAINS, is_ram);
+    late::look(ctx, knobs, cpu);
+    nested::counted(ctx, &mut cpu.counted[MAPS]);
+}
+
+/// The same, for a map that an interrupt made while [`map`] ran: the kernel does not run that one then.
+#[inline(always)]
+pub fn map_again(ctx: &RawTracePointContext) {
+    let (Some(knobs), Some(cpu)) = (knobs(), cpu()) else {
+        return;
+    };
+    if nested::was_counted(ctx, &mut cpu.counted[MAPS]) {
+        return;
+    }
+    let (paddr, bytes): (u64, u64) = (ctx.arg(1), ctx.arg(2));
+    let is_ram = knobs.rams == 0 || find_ram(paddr, paddr.wrapping_add(bytes)) < RANGES as u64;
+    count_map(ctx, knobs, cpu, &IOMMU_NESTED, is_ram);
+    cpu.nested += 1;
+}
+
+#[inline(always)]
+fn count_map(
+    ctx: &RawTracePointContext,
+    knobs: &IommuKnobs,
+    cpu: &mut IommuCpu,
+    rows: &Rows,
+    is_ram: bool,
+) {
     let (iova, paddr, bytes): (u64, u64, u64) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
     let domain = handoff::take(iova, paddr);
     if knobs.track > 0 && !live::begins(domain, iova, bytes) {
         cpu.untracked_maps += 1;
     }
-    if is_asked_for(knobs, bytes) {
-        let not_ram = knobs.rams > 0 && !is_ram(knobs, cpu, paddr, bytes);
-        match stats(domain) {
-            None => cpu.uncounted += 1,
-            Some(stats) => {
-                // SAFETY: a value of this CPU in the map, of which no reference is made.
-                unsafe {
-                    let maps = &raw mut (*stats).maps;
-                    let marks = (&raw mut (*maps).started, &raw mut (*maps).completed);
-                    marked(marks, || {
-                        (*maps).count += 1;
-                        (*maps).bytes += bytes;
-                        count_size!((*maps).sizes, bytes);
-                        if not_ram {
-                            (*maps).not_ram += 1;
-                            (*maps).not_ram_bytes += bytes;
-                        }
-                    });
-                }
+    if !is_asked_for(knobs, bytes) {
+        return;
+    }
+    match stats(rows, domain) {
+        None => cpu.uncounted += 1,
+        Some(stats) => {
+            // SAFETY: a value of this CPU in the map, of which no reference is made.
+            unsafe {
+                let maps = &raw mut (*stats).maps;
+                let marks = (&raw mut (*maps).started, &raw mut (*maps).completed);
+                marked(marks, || {
+                    (*maps).count += 1;
+                    (*maps).bytes += bytes;
+                    count_size!((*maps).sizes, bytes);
+                    if !is_ram {
+                        (*maps).not_ram += 1;
+                        (*maps).not_ram_bytes += bytes;
+                    }
+                });
             }
         }
-        if not_ram {
-            record::of_map(Notice::NotRam, domain, iova, paddr, bytes);
-        }
     }
-    late::look(ctx, knobs, cpu);
+    if !is_ram {
+        record::of_map(Notice::NotRam, domain, iova, paddr, bytes);
+    }
 }
 
 /// `iommu:unmap(iova, size, unmapped_size)`.
@@ -96,6 +132,26 @@ pub fn unmap(ctx: &RawTracePointContext) {
     let (Some(knobs), Some(cpu)) = (knobs(), cpu()) else {
         return;
     };
+    count_unmap(ctx, knobs, cpu, &IOMMU_DOMAINS);
+    late::look(ctx, knobs, cpu);
+    nested::counted(ctx, &mut cpu.counted[UNMAPS]);
+}
+
+/// The same, for an unmap that an interrupt made while [`unmap`] ran.
+#[inline(always)]
+pub fn unmap_again(ctx: &RawTracePointContext) {
+    let (Some(knobs), Some(cpu)) = (knobs(), cpu()) else {
+        return;
+    };
+    if nested::was_counted(ctx, &mut cpu.counted[UNMAPS]) {
+        return;
+    }
+    count_unmap(ctx, knobs, cpu, &IOMMU_NESTED);
+    cpu.nested += 1;
+}
+
+#[inline(always)]
+fn count_unmap(ctx: &RawTracePointContext, knobs: &IommuKnobs, cpu: &mut IommuCpu, rows: &Rows) {
     let (iova, asked, bytes): (u64, u64, u64) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
     let domain = handoff::take(iova, asked);
     let freed = asked.min(bytes);
@@ -104,29 +160,29 @@ pub fn unmap(ctx: &RawTracePointContext) {
     } else {
         live::UNKNOWN
     };
-    if is_asked_for(knobs, asked) {
-        match stats(domain) {
-            None => cpu.uncounted += 1,
-            Some(stats) => {
-                // SAFETY: as above.
-                unsafe {
-                    let unmaps = &raw mut (*stats).unmaps;
-                    let marks = (&raw mut (*unmaps).started, &raw mut (*unmaps).completed);
-                    marked(marks, || {
-                        (*unmaps).count += 1;
-                        (*unmaps).bytes += bytes;
-                        (*unmaps).asked_bytes += asked;
-                        (*unmaps).freed_bytes += freed;
-                        (*unmaps).whole += u64::from(found == live::WHOLE);
-                        (*unmaps).pieces += u64::from(found == live::PIECE);
-                        (*unmaps).untracked += u64::from(found == live::UNKNOWN);
-                        count_size!((*unmaps).sizes, asked);
-                    });
-                }
+    if !is_asked_for(knobs, asked) {
+        return;
+    }
+    match stats(rows, domain) {
+        None => cpu.uncounted += 1,
+        Some(stats) => {
+            // SAFETY: as above.
+            unsafe {
+                let unmaps = &raw mut (*stats).unmaps;
+                let marks = (&raw mut (*unmaps).started, &raw mut (*unmaps).completed);
+                marked(marks, || {
+                    (*unmaps).count += 1;
+                    (*unmaps).bytes += bytes;
+                    (*unmaps).asked_bytes += asked;
+                    (*unmaps).freed_bytes += freed;
+                    (*unmaps).whole += u64::from(found == live::WHOLE);
+                    (*unmaps).pieces += u64::from(found == live::PIECE);
+                    (*unmaps).untracked += u64::from(found == live::UNKNOWN);
+                    count_size!((*unmaps).sizes, asked);
+                });
             }
         }
     }
-    late::look(ctx, knobs, cpu);
 }
 
 /// Whether all `bytes` from `paddr` on are main memory.

@@ -9,6 +9,7 @@ mod handoff;
 mod late;
 mod live;
 mod mapping;
+mod nested;
 mod record;
 mod times;
 
@@ -24,7 +25,7 @@ use smi_common::iommu::{DomainStats, IommuCpu, IommuKnobs};
 pub use changes::*;
 pub use groups::read_group;
 pub use handoff::{attach_begins, map_begins, unmap_begins};
-pub use mapping::{map, unmap};
+pub use mapping::{map, map_again, unmap, unmap_again};
 pub use times::{timed_begins, timed_ends};
 
 /// Domains that are counted apart: more than any machine seen has devices.
@@ -34,9 +35,17 @@ const DOMAINS: u32 = 4096;
 #[map]
 static IOMMU: Array<IommuKnobs> = Array::with_max_entries(1, 0);
 
-/// By the address of the domain. Room is made as it is needed: most machines have few domains, some have many CPUs.
+/// Counts by the address of the domain. Room is made as it is needed: most machines have few domains, some have many CPUs.
+type Rows = PerCpuHashMap<u64, DomainStats>;
+
+/// What is counted.
 #[map]
 static IOMMU_DOMAINS: PerCpuHashMap<u64, DomainStats> =
+    PerCpuHashMap::with_max_entries(DOMAINS, BPF_F_NO_PREALLOC);
+
+/// What interrupts did while the program ran that counts into the others: it may be in the middle of a step.
+#[map]
+static IOMMU_NESTED: PerCpuHashMap<u64, DomainStats> =
     PerCpuHashMap::with_max_entries(DOMAINS, BPF_F_NO_PREALLOC);
 
 /// What a domain begins with: too large for a program's stack.

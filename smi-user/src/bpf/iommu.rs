@@ -1,6 +1,8 @@
 //! The object of `smilat iommu`.
 
 use std::{
+    collections::BTreeSet,
+    io,
     ops::{Deref, DerefMut},
     os::fd::{AsRawFd as _, BorrowedFd},
     ptr,
@@ -24,6 +26,9 @@ use crate::kernel::fdinfo;
 /// The shipped object, built by `cargo xtask build-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/smilat-iommu-bpf"));
 
+/// By the address of the domain.
+type Rows = PerCpuHashMap<MapData, u64, Shared<DomainStats>>;
+
 /// The programs that count.
 const COUNTING: [&str; 2] = ["map", "unmap"];
 
@@ -31,7 +36,8 @@ const COUNTING: [&str; 2] = ["map", "unmap"];
 pub struct Bpf {
     object: Object,
     knobs: Array<MapData, Shared<IommuKnobs>>,
-    domains: PerCpuHashMap<MapData, u64, Shared<DomainStats>>,
+    domains: Rows,
+    nested: Rows,
     cpus: PerCpuArray<MapData, Shared<IommuCpu>>,
     times: PerCpuArray<MapData, Shared<Times>>,
     live: HashMap<MapData, Shared<LiveKey>, Shared<Live>>,
@@ -66,6 +72,7 @@ impl Bpf {
         Ok(Self {
             knobs: object.take("IOMMU")?,
             domains: object.take("IOMMU_DOMAINS")?,
+            nested: object.take("IOMMU_NESTED")?,
             cpus: object.take("IOMMU_CPU")?,
             times: object.take("IOMMU_TIMES")?,
             live: object.take("IOMMU_LIVE")?,
@@ -121,10 +128,14 @@ impl Bpf {
     /// # Errors
     /// When the map cannot be read.
     pub fn domains(&self) -> Result<Vec<(u64, Vec<DomainStats>)>, BpfError> {
-        let failed = BpfError::map("IOMMU_DOMAINS");
-        let keys: Result<Vec<u64>, MapError> = self.domains.keys().collect();
+        let mut all = BTreeSet::new();
+        for rows in [&self.domains, &self.nested] {
+            for domain in rows.keys() {
+                all.insert(domain.map_err(failed())?);
+            }
+        }
         let mut domains = Vec::new();
-        for domain in keys.map_err(&failed)? {
+        for domain in all {
             if let Some(stats) = self.domain(domain)? {
                 domains.push((domain, stats));
             }
@@ -137,14 +148,25 @@ impl Bpf {
     /// # Errors
     /// When the map cannot be read.
     pub fn domain(&self, domain: u64) -> Result<Option<Vec<DomainStats>>, BpfError> {
-        let failed = BpfError::map("IOMMU_DOMAINS");
-        let read = || match self.domains.get(&domain, 0) {
-            Ok(values) => Ok(values.iter().map(|Shared(stats)| *stats).collect()),
-            Err(MapError::KeyNotFound) => Ok(Vec::new()),
-            Err(error) => Err(failed(error)),
-        };
-        let stats = consistent(read, DomainStats::is_consistent)?;
-        Ok((!stats.is_empty()).then_some(stats))
+        let mut sum: Option<Vec<DomainStats>> = None;
+        for rows in [&self.domains, &self.nested] {
+            let read = || match rows.get(&domain, 0) {
+                Ok(values) => Ok(values.iter().map(|Shared(stats)| *stats).collect()),
+                Err(MapError::KeyNotFound) => Ok(Vec::new()),
+                Err(error) => Err(failed()(error)),
+            };
+            let stats = consistent(read, DomainStats::is_consistent)?;
+            match &mut sum {
+                _ if stats.is_empty() => {}
+                None => sum = Some(stats),
+                Some(sum) => {
+                    for (sum, stats) in sum.iter_mut().zip(&stats) {
+                        sum.add(stats);
+                    }
+                }
+            }
+        }
+        Ok(sum)
     }
 
     /// Forgets what was counted in the domain at that address.
@@ -152,10 +174,15 @@ impl Bpf {
     /// # Errors
     /// When the map cannot be written.
     pub fn forget(&mut self, domain: u64) -> Result<(), BpfError> {
-        match self.domains.remove(&domain) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(error) => Err(BpfError::map("IOMMU_DOMAINS")(error)),
+        for rows in [&mut self.domains, &mut self.nested] {
+            match rows.remove(&domain) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(MapError::SyscallError(error))
+                    if error.io_error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed()(error)),
+            }
         }
+        Ok(())
     }
 
     /// What else each possible CPU counted.
@@ -228,7 +255,8 @@ impl Bpf {
         Ok((answer.found == 1).then_some(answer))
     }
 
-    /// How many events the kernel did not run the counting programs at, since they ran on the same CPU already.
+    /// How many events the kernel did not run the counting programs at, since they ran on the same CPU already: most of them
+    /// are counted all the same, see [`IommuCpu::nested`].
     pub fn missed(&self) -> u64 {
         COUNTING
             .into_iter()
@@ -254,6 +282,11 @@ impl Bpf {
 pub fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0);
     String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]).into_owned()
+}
+
+/// What a failed operation on the counts by domain is called.
+fn failed() -> impl Fn(MapError) -> BpfError {
+    BpfError::map("IOMMU_DOMAINS")
 }
 
 fn no_types() -> BpfError {

@@ -35,6 +35,14 @@ const DMA_UNMAPS: [&str; 3] = [
 ];
 const OTHER_UNMAPS: [&str; 1] = ["iommu_unmap"];
 
+/// The programs that count, in the order in which they are to be run.
+const COUNTING: [(&str, &str); 4] = [
+    ("unmap", "unmap"),
+    ("unmap_again", "unmap"),
+    ("map", "map"),
+    ("map_again", "map"),
+];
+
 /// Tracepoints that tell of changes and faults, and the programs for them. Not all kernels have each.
 const CHANGES: [(&str, &str); 4] = [
     ("added", "add_device_to_group"),
@@ -127,7 +135,9 @@ impl Watching {
                     .attach_first_entry("attach_begins", &["__iommu_attach_device"]),
             )
             .and(self.bpf.attach_first_entry("map_begins", &MAPS))
+            .and(self.bpf.attach_first_entry("map_begins_again", &MAPS))
             .and(self.bpf.attach_first_entry("unmap_begins", &UNMAPS))
+            .and(self.bpf.attach_first_entry("unmap_begins_again", &UNMAPS))
         {
             self.ungrouped = true;
             self.warnings.push(format!(
@@ -158,7 +168,7 @@ impl Watching {
             }
         }
         // Last: whatever is counted can be put down to a domain.
-        for (name, event) in [("unmap", "unmap"), ("map", "map")] {
+        for (name, event) in COUNTING {
             self.bpf
                 .attach_raw_tracepoint(name, event)
                 .with_context(|| format!("cannot follow iommu:{event}"))?;
@@ -322,7 +332,8 @@ impl Watching {
                 count: sum(|cpu| cpu.late),
                 max_ns: cpus.iter().map(|cpu| cpu.late_max_ns).max().unwrap_or(0),
             },
-            missed: self.bpf.missed() + sum(|cpu| cpu.uncounted),
+            missed: self.bpf.missed().saturating_sub(sum(|cpu| cpu.nested))
+                + sum(|cpu| cpu.uncounted),
             records_sent: sum(|cpu| cpu.records_sent),
             records_lost: sum(|cpu| cpu.records_lost),
         })
