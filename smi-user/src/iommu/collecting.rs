@@ -178,7 +178,12 @@ impl Collecting {
         // In their order: a domain may be gone again already.
         for record in &records {
             match events::notice(record) {
-                Some(Notice::DomainGone) => self.watching.domain_gone(record.domain)?,
+                Some(Notice::DomainGone) => {
+                    let selection = &self.selection;
+                    self.watching.domain_gone(record.domain, |counts| {
+                        selection.has_groups(&counts.groups)
+                    })?;
+                }
                 Some(Notice::Attached) => {
                     self.attached(record);
                     learn = true;

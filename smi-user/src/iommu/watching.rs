@@ -3,7 +3,9 @@
 use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result, bail};
-use smi_common::iommu::{CPU_WORDS, IommuKnobs, IommuRecord, Live, LiveKey, RANGES, Timed, Times};
+use smi_common::iommu::{
+    CPU_WORDS, DomainStats, IommuKnobs, IommuRecord, Live, LiveKey, RANGES, Timed, Times,
+};
 
 use super::{
     domains::{Domains, InUse},
@@ -55,6 +57,8 @@ const CHANGES: [(&str, &str); 4] = [
 pub struct Watching {
     bpf: Bpf,
     domains: Domains,
+    /// What each CPU did in domains that are no more.
+    gone_cpus: Vec<CpuMoves>,
     knobs: IommuKnobs,
     /// Functions that are timed.
     timed: Vec<(Timed, &'static str)>,
@@ -107,6 +111,7 @@ impl Watching {
         let mut this = Self {
             bpf,
             domains: Domains::default(),
+            gone_cpus: Vec::new(),
             knobs,
             timed: Vec::new(),
             room: look.track.into(),
@@ -229,9 +234,16 @@ impl Watching {
     ///
     /// # Errors
     /// When that cannot be read.
-    pub fn domain_gone(&mut self, domain: u64) -> Result<()> {
+    pub fn domain_gone(
+        &mut self,
+        domain: u64,
+        is_chosen: impl Fn(&DomainCounts) -> bool,
+    ) -> Result<()> {
         if let Some(stats) = self.bpf.domain(domain)? {
             self.domains.count(domain, &stats);
+            if is_chosen(self.domains.at(domain)) {
+                add(&mut self.gone_cpus, &stats);
+            }
         }
         self.domains.end(domain);
         Ok(self.bpf.forget(domain)?)
@@ -246,26 +258,14 @@ impl Watching {
         &mut self,
         is_chosen: impl Fn(&DomainCounts) -> bool,
     ) -> Result<(Vec<CpuMoves>, bool)> {
-        let mut cpus: Vec<CpuMoves> = Vec::new();
+        let mut cpus = self.gone_cpus.clone();
         let mut is_new = false;
         for (domain, stats) in self.bpf.domains()? {
             is_new |= !self.domains.knows(domain);
             self.domains.count(domain, &stats);
-            if !is_chosen(self.domains.at(domain)) {
-                continue;
+            if is_chosen(self.domains.at(domain)) {
+                add(&mut cpus, &stats);
             }
-            cpus.resize_with(cpus.len().max(stats.len()), || CpuMoves {
-                cpu: 0,
-                maps: 0,
-                unmaps: 0,
-            });
-            for (cpu, one) in cpus.iter_mut().zip(&stats) {
-                cpu.maps += one.maps.count;
-                cpu.unmaps += one.unmaps.count;
-            }
-        }
-        for (number, cpu) in cpus.iter_mut().enumerate() {
-            cpu.cpu = number as u32;
         }
         cpus.retain(|cpu| cpu.maps + cpu.unmaps > 0);
         Ok((cpus, is_new && !self.ungrouped))
@@ -353,6 +353,21 @@ impl Watching {
     /// When they cannot be read.
     pub fn faults(&self) -> Result<Vec<(String, u64)>> {
         Ok(self.bpf.faults()?)
+    }
+}
+
+/// Adds what each CPU did.
+fn add(cpus: &mut Vec<CpuMoves>, stats: &[DomainStats]) {
+    for number in cpus.len()..stats.len() {
+        cpus.push(CpuMoves {
+            cpu: number as u32,
+            maps: 0,
+            unmaps: 0,
+        });
+    }
+    for (cpu, one) in cpus.iter_mut().zip(stats) {
+        cpu.maps += one.maps.count;
+        cpu.unmaps += one.unmaps.count;
     }
 }
 

@@ -75,6 +75,7 @@ pub(super) fn text_and_metrics_agree_with_the_ndjson_of_the_same_time() {
     text.signal(libc::SIGINT);
     let text = text.ended();
     let told = ndjson.end();
+    told.assert_whole();
     let last = told.last();
     let summary = text
         .lines
