@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: smilat beside its peers, in one run on one machine.
 
+mod iommu;
 mod irqsoff;
 
 use std::{
@@ -30,6 +31,8 @@ pub(crate) enum Name {
     Gap,
     /// CPU time that `smilat irqsoff` takes, idle and busy
     Irqsoff,
+    /// Instructions of a map or unmap under `smilat iommu`, beside the trace buffer's readers
+    Iommu,
 }
 
 /// Rounds of a comparison; its members take turns, so that a slow spell of the machine hits all.
@@ -52,6 +55,7 @@ pub(crate) fn bench(name: Option<Name>) -> Result<()> {
         Name::Exposure => exposure(&smilat),
         Name::Gap => gap(),
         Name::Irqsoff => irqsoff::irqsoff(&smilat),
+        Name::Iommu => iommu::iommu(),
     };
     if let Some(name) = name {
         print!("{}", run(name)?);

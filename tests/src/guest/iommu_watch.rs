@@ -73,6 +73,14 @@ impl Watch {
         watch
     }
 
+    /// Its process number.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub(super) fn id(&self) -> u32 {
+        self.telling.as_ref().expect("under way").id()
+    }
+
     /// Waits until what was told is as asked for, and returns it.
     ///
     /// # Panics

@@ -20,6 +20,7 @@ mod host;
 mod hotplug;
 mod init;
 mod iommu_alarms;
+mod iommu_cost;
 mod iommu_counts;
 mod iommu_faults;
 mod iommu_groups;
@@ -75,10 +76,13 @@ enum Set {
     Iommu,
     /// As [`Set::Iommu`], but without the module, and the IOMMU passes all accesses on as they are.
     IommuPassthrough,
+    /// As [`Set::Iommu`], but one CPU whose clock counts instructions.
+    IommuCost,
 }
 
 use Set::{
-    Amd, Broadcast, Exact, Iommu, IommuPassthrough, Irqsoff, IrqsoffExact, Rt, SmmOff, Stock,
+    Amd, Broadcast, Exact, Iommu, IommuCost, IommuPassthrough, Irqsoff, IrqsoffExact, Rt, SmmOff,
+    Stock,
 };
 
 impl Set {
@@ -94,6 +98,7 @@ impl Set {
             "irqsoff-exact" => IrqsoffExact,
             "iommu" => Iommu,
             "iommu-pt" => IommuPassthrough,
+            "iommu-cost" => IommuCost,
             _ => return None,
         })
     }
@@ -109,7 +114,8 @@ impl Set {
     /// Makes the machine what its tests take it for, where QEMU's command line cannot.
     fn set_up(self) -> io::Result<()> {
         match self {
-            Stock | Rt | Exact | Amd | Irqsoff | IrqsoffExact | Iommu | IommuPassthrough => Ok(()),
+            Stock | Rt | Exact | Amd | Irqsoff | IrqsoffExact | Iommu | IommuPassthrough
+            | IommuCost => Ok(()),
             Broadcast => smi::broadcast(),
             SmmOff => smi::disarm_port(),
         }
@@ -226,6 +232,7 @@ const TESTS: &[Test] = tests! {
     iommu_refusals::unknown_devices_and_groups_are_refused on [Iommu];
     iommu_refusals::a_machine_in_passthrough_is_told_why_nothing_is_mapped on [IommuPassthrough];
     iommu_refusals::without_an_iommu_the_remedy_is_told on [Stock];
+    iommu_cost::an_event_costs_so_much_under_each_who_watches on [IommuCost];
     iommu_machine::a_machine_in_passthrough_translates_for_no_device on [IommuPassthrough];
 };
 

@@ -25,6 +25,7 @@ use self::{
     accuracy::Tables,
     image::Initramfs,
     packages::{KernelFiles, Qemu},
+    peers::Peers,
     qemu::{End, Machine, Profile},
     snapshots::Snapshots,
     verdict::Tally,
@@ -94,8 +95,8 @@ struct Bench {
     kernel: Kernel,
     profile: Profile,
     set: &'static str,
-    /// Whether its tests run other people's detectors too.
-    peers: bool,
+    /// Which of other people's tools its tests run too.
+    peers: Peers,
     /// Which module of `tests/offender` it has.
     offender: Option<&'static str>,
     /// Further kernel options.
@@ -108,7 +109,7 @@ impl Bench {
             kernel,
             profile,
             set,
-            peers: false,
+            peers: Peers::None,
             offender: None,
             options: "",
         }
@@ -138,7 +139,7 @@ impl Bench {
 
     const fn with_peers(self) -> Self {
         Self {
-            peers: true,
+            peers: Peers::Detectors,
             ..self
         }
     }
@@ -174,6 +175,13 @@ const BENCHES: [Bench; 24] = [
     Bench::new(Kernel::Rt6_12, Profile::Iommu, "iommu").with_mapper(),
     Bench::new(Kernel::Stock6_12, Profile::IommuPassthrough, "iommu-pt"),
 ];
+
+/// What `cargo xtask bench iommu` measures in. The machine's clock counts instructions: what a thread takes is the same each
+/// time, whatever the host does.
+const IOMMU_COST: Bench = Bench {
+    peers: Peers::TraceCmd,
+    ..Bench::new(Kernel::Stock6_12, Profile::IommuExact, "iommu-cost").with_mapper()
+};
 
 /// Carries out what was asked for.
 pub(crate) fn carry_out(action: Action) -> Result<()> {
@@ -215,6 +223,16 @@ pub(crate) struct Update {
 struct Said {
     tables: Tables,
     snapshots: Snapshots,
+    /// Lines for `cargo xtask bench`, without what they begin with.
+    measured: Vec<String>,
+}
+
+/// Has a machine with an IOMMU measure what an event costs under each of those who watch; its lines.
+pub(crate) fn iommu_cost() -> Result<Vec<String>> {
+    let mut said = Said::default();
+    let programs = Programs::build()?;
+    run(&IOMMU_COST, &programs, &Qemu::find()?, None, &mut said)?;
+    Ok(said.measured)
 }
 
 /// Boots one machine after the other and has it run those tests whose name contains `only`. All that fails is told at
@@ -282,11 +300,7 @@ fn run(
         files.modules.push(offender);
     }
     let dir = folder(&format!("{name}-{}", bench.set));
-    let peers = if bench.peers {
-        peers::trees()?
-    } else {
-        Vec::new()
-    };
+    let peers = peers::trees(bench.peers)?;
     let initramfs = programs.initramfs(&files, &peers, &dir)?;
     let machine = Machine {
         qemu,
@@ -305,6 +319,8 @@ fn run(
     let end = machine.run(LIMIT, |line| {
         said.tables.line(line);
         said.snapshots.line(line);
+        said.measured
+            .extend(line.strip_prefix("    BENCH ").map(str::to_owned));
         if tally.line(line) {
             println!("vm {name}/{}: {line}", bench.set);
         }

@@ -1,6 +1,6 @@
-//! Other people's detectors, to be run beside smilat: rtla from Debian's kernel source, whose own package is older than
-//! its `hwnoise`, and hwlatdetect with as much of Python as it needs. Each is kept in the cache as a tree that goes into
-//! an initramfs as it is.
+//! Other people's tools, to be run beside smilat: rtla from Debian's kernel source, whose own package is older than its
+//! `hwnoise`, hwlatdetect with as much of Python as it needs, and trace-cmd. Each is kept in the cache as a tree that goes
+//! into an initramfs as it is.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -38,9 +38,52 @@ origins = {module.__spec__.origin for module in sys.modules.values() if module._
 print(os.__file__, *sorted(filter(os.path.isabs, filter(None, origins))), sep='\\n')
 ";
 
+const TRACE_CMD: &str = "usr/bin/trace-cmd";
+const TRACE_CMD_PACKAGES: [&str; 5] = [
+    "trace-cmd",
+    "libtraceevent1",
+    "libtracefs1",
+    "libzstd1",
+    "libc6",
+];
+
+/// Which of them a machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peers {
+    /// None.
+    None,
+    /// Those that find gaps.
+    Detectors,
+    /// trace-cmd.
+    TraceCmd,
+}
+
 /// The trees with the tools, made first where they are missing.
-pub(super) fn trees() -> Result<Vec<PathBuf>> {
-    Ok(vec![rtla()?, hwlatdetect()?])
+pub(super) fn trees(peers: Peers) -> Result<Vec<PathBuf>> {
+    Ok(match peers {
+        Peers::None => Vec::new(),
+        Peers::Detectors => vec![rtla()?, hwlatdetect()?],
+        Peers::TraceCmd => vec![trace_cmd()?],
+    })
+}
+
+/// The tree with `/usr/bin/trace-cmd`.
+fn trace_cmd() -> Result<PathBuf> {
+    let tree = cache()?.join("trace-cmd");
+    packages::once(&tree, |tree| {
+        let work = tree.join("work");
+        let root = work.join("root");
+        fs::create_dir_all(&root)?;
+        packages::unpack(&TRACE_CMD_PACKAGES.map(str::to_owned), &root)?;
+        let unpacked = Unpacked {
+            program: root.join(TRACE_CMD),
+            root: root.clone(),
+        };
+        copy(&unpacked.program, &tree.join(TRACE_CMD))?;
+        unpacked.copy_libraries_into(tree)?;
+        Ok(fs::remove_dir_all(work)?)
+    })?;
+    Ok(tree)
 }
 
 /// The tree with a static `/usr/bin/rtla`. A newer kernel source in the package lists makes it anew.
@@ -134,7 +177,7 @@ fn hwlatdetect() -> Result<PathBuf> {
     Ok(tree)
 }
 
-/// A Python in a folder that its packages were unpacked into.
+/// A program in a folder that its packages were unpacked into.
 struct Unpacked {
     root: PathBuf,
     program: PathBuf,
@@ -146,11 +189,7 @@ impl Unpacked {
         copy(&self.root.join(HWLATDETECT), &tree.join(HWLATDETECT))?;
         // The name by which the script asks for it.
         copy(&self.program, &tree.join("usr/bin/python3"))?;
-        copy(&self.loader()?, &tree.join("lib64").join(LOADER))?;
-        for library in self.libraries()? {
-            let name = library.file_name().context("a library without a name")?;
-            copy(&library, &tree.join(LIBRARY_DIRS[0]).join(name))?;
-        }
+        self.copy_libraries_into(tree)?;
         for module in self.modules()? {
             let place = module
                 .strip_prefix(&self.root)
@@ -161,6 +200,16 @@ impl Unpacked {
         // Python complains where there is no folder for modules in machine code; these are all built into it.
         fs::create_dir_all(library.join("lib-dynload"))?;
         self.compile(&library)
+    }
+
+    /// Copies the libraries of the program, and what loads them.
+    fn copy_libraries_into(&self, tree: &Path) -> Result<()> {
+        copy(&self.loader()?, &tree.join("lib64").join(LOADER))?;
+        for library in self.libraries()? {
+            let name = library.file_name().context("a library without a name")?;
+            copy(&library, &tree.join(LIBRARY_DIRS[0]).join(name))?;
+        }
+        Ok(())
     }
 
     /// Compiles the modules, which takes an emulated CPU two seconds. Their dates do not reach the guest, so it is told

@@ -51,6 +51,8 @@ pub(super) enum Profile {
     Iommu,
     /// As [`Profile::Iommu`], but that the IOMMU passes all accesses on as they are.
     IommuPassthrough,
+    /// As [`Profile::Iommu`], but with the one CPU of [`Profile::Exact`].
+    IommuExact,
 }
 
 /// Modules for what [`Profile::Iommu`] has, and to give devices to user space.
@@ -105,15 +107,18 @@ impl Profile {
     fn machine(self) -> &'static str {
         match self {
             Self::TwoCpus | Self::Exact | Self::Amd => "q35,smm=on",
-            Self::SmmOff | Self::Iommu | Self::IommuPassthrough => "q35,smm=off",
+            Self::SmmOff | Self::Iommu | Self::IommuPassthrough | Self::IommuExact => "q35,smm=off",
         }
     }
 
     fn cpu(self) -> &'static str {
         match self {
-            Self::TwoCpus | Self::Exact | Self::SmmOff | Self::Iommu | Self::IommuPassthrough => {
-                "Skylake-Client"
-            }
+            Self::TwoCpus
+            | Self::Exact
+            | Self::SmmOff
+            | Self::Iommu
+            | Self::IommuPassthrough
+            | Self::IommuExact => "Skylake-Client",
             Self::Amd => "EPYC",
         }
     }
@@ -124,7 +129,7 @@ impl Profile {
                 &["-smp", "2", "-accel", "tcg,thread=multi"]
             }
             Self::Iommu | Self::IommuPassthrough => &["-smp", "2", "-accel", "tcg,thread=single"],
-            Self::Exact => &[
+            Self::Exact | Self::IommuExact => &[
                 "-smp",
                 "1",
                 "-accel",
@@ -138,7 +143,10 @@ impl Profile {
 
 impl Profile {
     fn has_iommu(self) -> bool {
-        matches!(self, Self::Iommu | Self::IommuPassthrough)
+        matches!(
+            self,
+            Self::Iommu | Self::IommuPassthrough | Self::IommuExact
+        )
     }
 
     fn mebibytes(self) -> &'static str {
@@ -168,7 +176,7 @@ impl Profile {
 
     fn kernel_options(self) -> &'static str {
         match self {
-            Self::Iommu => "intel_iommu=on iommu.passthrough=0 iommu.strict=1",
+            Self::Iommu | Self::IommuExact => "intel_iommu=on iommu.passthrough=0 iommu.strict=1",
             Self::IommuPassthrough => "intel_iommu=on iommu.passthrough=1",
             Self::TwoCpus | Self::Exact | Self::SmmOff | Self::Amd => "",
         }
