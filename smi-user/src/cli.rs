@@ -5,6 +5,7 @@ mod iommu;
 mod irqsoff;
 mod push;
 mod report;
+mod reports;
 mod run;
 mod top;
 
@@ -20,6 +21,7 @@ pub use iommu::{
 pub use irqsoff::{Disposition, IrqsoffArgs};
 pub use push::PushArgs;
 pub use report::ReportArgs;
+pub use reports::Reports;
 pub use run::{Format, RunArgs};
 pub use top::TopArgs;
 

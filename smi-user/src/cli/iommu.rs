@@ -1,16 +1,12 @@
 //! The options of `smilat iommu`.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{
-    Format, gap_time,
-    run::{duration, interval},
-};
+use super::{gap_time, reports::Reports, run::interval};
 use crate::{
     kernel::cpus::CpuList,
-    serve::parse_address,
     units::{Bare, parse_size, parse_time},
 };
 
@@ -125,35 +121,9 @@ pub struct WatchArgs {
     #[arg(long, value_name = "N", default_value_t = 10, help_heading = "Reports")]
     pub max_faults: u64,
 
-    /// Time between reports
-    #[arg(short, long, value_name = "TIME", default_value = "5s", value_parser = interval, help_heading = "Reports")]
-    pub interval: Duration,
-
-    /// Stop after this time [default: at Ctrl-C]
-    #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Reports")]
-    pub duration: Option<Duration>,
-
-    /// How to report
-    #[arg(short, long, value_enum, default_value_t, help_heading = "Reports")]
-    pub format: Format,
-
-    /// Answer Prometheus on this address: /metrics, and /healthz; a bare PORT is one of loopback
-    ///
-    /// What was counted at the end of the last --interval. Whoever reaches the address can read it.
-    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address, help_heading = "Reports")]
-    pub listen: Option<SocketAddr>,
-
-    /// Write the reports to this file instead of standard output; replaces it
-    #[arg(short, long, value_name = "FILE", help_heading = "Reports")]
-    pub output: Option<PathBuf>,
-
-    /// Say nothing on standard error but errors
-    #[arg(short, long, conflicts_with = "verbose", help_heading = "Reports")]
-    pub quiet: bool,
-
-    /// Log what is done, and the diagnostics of the BPF programs, to standard error
-    #[arg(short, long, help_heading = "Reports")]
-    pub verbose: bool,
+    /// What becomes of it.
+    #[command(flatten)]
+    pub reports: Reports,
 }
 
 /// Options of the live view.

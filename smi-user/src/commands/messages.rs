@@ -8,6 +8,8 @@ use std::{
 
 use log::{Level, LevelFilter};
 
+use crate::cli::Reports;
+
 /// Messages for people are one plain sentence; those of `-v` have time and place too, and those for systemd's journal the
 /// weight it files them by.
 pub(super) fn init(level: LevelFilter) {
@@ -29,6 +31,17 @@ pub(super) fn init(level: LevelFilter) {
         });
     }
     logger.init();
+}
+
+/// The same by `--quiet` and `--verbose`.
+pub(super) fn init_for(reports: &Reports) {
+    init(if reports.verbose {
+        LevelFilter::Debug
+    } else if reports.quiet {
+        LevelFilter::Error
+    } else {
+        LevelFilter::Info
+    });
 }
 
 /// Tells why the program could not do what it was asked.

@@ -16,10 +16,10 @@ use ratatui::{
     Frame,
     crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers},
 };
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::super::{
     failures::together,
+    times::every,
     top::{
         notes::{self, Notes},
         screen::{Content, Flow, Screen},
@@ -159,13 +159,6 @@ async fn watch<S: Source>(
             failures.map_or_else(|| bail!("the watch failed"), Err)
         }
     }
-}
-
-/// Ticks so far apart, the first after that time.
-fn every(period: Duration) -> Interval {
-    let mut ticks = interval_at(Instant::now() + period, period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    ticks
 }
 
 /// The state that both threads share.

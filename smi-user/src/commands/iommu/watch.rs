@@ -33,13 +33,7 @@ use crate::{
 /// # Errors
 /// When it could not run, or not to the end.
 pub(super) fn run(args: &WatchArgs) -> Result<ExitCode> {
-    messages::init(if args.verbose {
-        log::LevelFilter::Debug
-    } else if args.quiet {
-        log::LevelFilter::Error
-    } else {
-        log::LevelFilter::Info
-    });
+    messages::init_for(&args.reports);
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -49,14 +43,15 @@ pub(super) fn run(args: &WatchArgs) -> Result<ExitCode> {
 
 async fn watch(args: &WatchArgs) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
-    let target = Target::reach(args.output.as_deref())?;
+    let target = Target::reach(args.reports.output.as_deref())?;
     let server = args
+        .reports
         .listen
-        .map(|address| listen(address, args.interval, args.quiet))
+        .map(|address| listen(address, args.reports.interval, args.reports.quiet))
         .transpose()?;
     let started = Timestamp::now();
     let mut collecting = Collecting::start(&args.look, args.max_faults).map_err(explain)?;
-    if !args.quiet {
+    if !args.reports.quiet {
         log::info!(
             "smilat {}: maps and unmaps of {} groups",
             env!("CARGO_PKG_VERSION"),
@@ -69,13 +64,16 @@ async fn watch(args: &WatchArgs) -> Result<ExitCode> {
     // Only now: a run that could not start must not have emptied a file.
     let mut output = Output::begin(target)?;
     let mut written = Written {
-        format: args.format,
+        format: args.reports.format,
         zone: TimeZone::system(),
         told: BTreeSet::new(),
     };
 
-    let end = args.duration.map(|duration| Instant::now() + duration);
-    let mut intervals = every(args.interval);
+    let end = args
+        .reports
+        .duration
+        .map(|duration| Instant::now() + duration);
+    let mut intervals = every(args.reports.interval);
     let mut fetches = every(FETCH);
     let failure = loop {
         tokio::select! {

@@ -83,7 +83,7 @@ impl Journal {
             naming: Naming::default(),
             disposition: args.disposition,
             dump_folder: args.dump_folder.clone(),
-            format: args.format,
+            format: args.reports.format,
             zone: TimeZone::system(),
             began: Instant::now(),
             interval: 0,
@@ -109,7 +109,7 @@ impl Journal {
                 )
             },
         );
-        if !args.quiet {
+        if !args.reports.quiet {
             log::info!(
                 "smilat {}: interrupts and preemption off on CPU {}, a tick every {}, {threshold}",
                 env!("CARGO_PKG_VERSION"),

@@ -39,13 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// # Errors
 /// When it could not run, or not to the end.
 pub fn run(args: &IrqsoffArgs) -> Result<ExitCode> {
-    messages::init(if args.verbose {
-        log::LevelFilter::Debug
-    } else if args.quiet {
-        log::LevelFilter::Error
-    } else {
-        log::LevelFilter::Info
-    });
+    messages::init_for(&args.reports);
     let asked = Asked::check(args)?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -57,10 +51,11 @@ pub fn run(args: &IrqsoffArgs) -> Result<ExitCode> {
 async fn watch(args: &IrqsoffArgs, asked: Asked) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
     let _claim = Claim::take(Path::new(FOLDER), &asked.settings.cpus)?;
-    let target = Target::reach(args.output.as_deref())?;
+    let target = Target::reach(args.reports.output.as_deref())?;
     let server = args
+        .reports
         .listen
-        .map(|address| listen(address, args.interval, args.quiet))
+        .map(|address| listen(address, args.reports.interval, args.reports.quiet))
         .transpose()?;
     let started = Timestamp::now();
     let self_test = asked.self_test;
@@ -70,8 +65,8 @@ async fn watch(args: &IrqsoffArgs, asked: Asked) -> Result<ExitCode> {
     let mut output = Output::begin(target)?;
 
     let began = Instant::now();
-    let end = args.duration.map(|duration| began + duration);
-    let mut intervals = every(args.interval);
+    let end = args.reports.duration.map(|duration| began + duration);
+    let mut intervals = every(args.reports.interval);
     let mut fetches = every(FETCH);
     let mut test = None;
     if let Some(asked) = self_test {

@@ -1,7 +1,7 @@
 //! Whole frames as they look, and what keys do to them.
 
 use jiff::tz::TimeZone;
-use ratatui::{Terminal, backend::TestBackend};
+use ratatui::{Frame, Terminal, backend::TestBackend};
 
 use super::{Action, Column, Popup, Replay, State, Subject, Theme, draw, rows::rows};
 use crate::{made_up::Machine, model::Cause};
@@ -32,10 +32,10 @@ fn watched() -> (Machine, State) {
     (machine, state)
 }
 
-/// The frame, a line each, without the spaces at their ends.
-fn frame(state: &mut State, width: u16, height: u16) -> Vec<String> {
+/// What `draw` draws, a line each, without the spaces at their ends.
+pub(crate) fn lines(width: u16, height: u16, draw: impl FnOnce(&mut Frame<'_>)) -> Vec<String> {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal");
-    terminal.draw(|frame| draw(frame, state)).expect("drawn");
+    terminal.draw(draw).expect("drawn");
     let buffer = terminal.backend().buffer();
     (0..height)
         .map(|y| {
@@ -45,29 +45,31 @@ fn frame(state: &mut State, width: u16, height: u16) -> Vec<String> {
         .collect()
 }
 
+/// Compares `lines` with `expected`, which the file `path` below the sources has; `SMILAT_UPDATE_SNAPSHOTS` has it written anew.
+#[track_caller]
+pub(crate) fn assert_lines(lines: &[String], path: &str, expected: &str) {
+    let frame = lines.join("\n") + "\n";
+    if std::env::var_os("SMILAT_UPDATE_SNAPSHOTS").is_some() {
+        let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/src/report");
+        std::fs::write(format!("{sources}/{path}"), &frame).expect("written");
+    } else {
+        assert!(frame == expected, "{path} is now:\n{frame}");
+    }
+}
+
+fn frame(state: &mut State, width: u16, height: u16) -> Vec<String> {
+    lines(width, height, |frame| draw(frame, state))
+}
+
 fn text(state: &mut State) -> String {
     frame(state, 80, 24).join("\n")
 }
 
-/// Compares with the file, which `SMILAT_UPDATE_SNAPSHOTS` has written anew.
-#[track_caller]
-fn assert_frame(state: &mut State, width: u16, height: u16, name: &str, expected: &str) {
-    let frame = frame(state, width, height).join("\n") + "\n";
-    if std::env::var_os("SMILAT_UPDATE_SNAPSHOTS").is_some() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/report/tui/frames");
-        std::fs::write(format!("{folder}/{name}"), &frame).expect("written");
-    } else {
-        assert!(frame == expected, "{name} is now:\n{frame}");
-    }
-}
-
 macro_rules! looks_like {
     ($state:expr, $width:literal, $height:literal, $name:literal) => {
-        assert_frame(
-            $state,
-            $width,
-            $height,
-            $name,
+        assert_lines(
+            &frame($state, $width, $height),
+            concat!("tui/frames/", $name),
             include_str!(concat!("frames/", $name)),
         )
     };

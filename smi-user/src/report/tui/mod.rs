@@ -13,7 +13,7 @@ mod theme;
 mod threshold;
 
 #[cfg(test)]
-mod frames;
+pub(crate) mod frames;
 
 pub use data::Carried;
 pub use draw::draw;

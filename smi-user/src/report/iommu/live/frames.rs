@@ -1,13 +1,15 @@
 //! Whole frames as they look, and what keys do to them.
 
 use jiff::tz::TimeZone;
-use ratatui::{Terminal, backend::TestBackend};
 
 use super::{Action, Column, State, draw};
 use crate::{
     iommu::made_up::{disk, events, fault, nothing, snapshot},
     model::iommu::{DomainCounts, IommuSnapshot},
-    report::tui::Theme,
+    report::tui::{
+        Theme,
+        frames::{assert_lines, lines},
+    },
 };
 
 fn state(unicode: bool) -> State {
@@ -31,42 +33,19 @@ fn watched() -> State {
     state
 }
 
-/// The frame, a line each, without the spaces at their ends.
 fn frame(state: &mut State, width: u16, height: u16) -> Vec<String> {
-    let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal");
-    terminal.draw(|frame| draw(frame, state)).expect("drawn");
-    let buffer = terminal.backend().buffer();
-    (0..height)
-        .map(|y| {
-            let line: String = (0..width).map(|x| buffer[(x, y)].symbol()).collect();
-            line.trim_end().to_owned()
-        })
-        .collect()
+    lines(width, height, |frame| draw(frame, state))
 }
 
 fn text(state: &mut State) -> String {
     frame(state, 80, 24).join("\n")
 }
 
-/// Compares with the file, which `SMILAT_UPDATE_SNAPSHOTS` has written anew.
-#[track_caller]
-fn assert_frame(state: &mut State, width: u16, height: u16, name: &str, expected: &str) {
-    let frame = frame(state, width, height).join("\n") + "\n";
-    if std::env::var_os("SMILAT_UPDATE_SNAPSHOTS").is_some() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/report/iommu/live/frames");
-        std::fs::write(format!("{folder}/{name}"), &frame).expect("written");
-    } else {
-        assert!(frame == expected, "{name} is now:\n{frame}");
-    }
-}
-
 macro_rules! looks_like {
     ($state:expr, $width:literal, $height:literal, $name:literal) => {
-        assert_frame(
-            $state,
-            $width,
-            $height,
-            $name,
+        assert_lines(
+            &frame($state, $width, $height),
+            concat!("iommu/live/frames/", $name),
             include_str!(concat!("frames/", $name)),
         )
     };
