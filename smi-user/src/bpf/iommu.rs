@@ -175,12 +175,7 @@ impl Bpf {
     /// When the map cannot be written.
     pub fn forget(&mut self, domain: u64) -> Result<(), BpfError> {
         for rows in [&mut self.domains, &mut self.nested] {
-            match rows.remove(&domain) {
-                Ok(()) | Err(MapError::KeyNotFound) => {}
-                Err(MapError::SyscallError(error))
-                    if error.io_error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed()(error)),
-            }
+            remove(|| rows.remove(&domain), "IOMMU_DOMAINS")?;
         }
         Ok(())
     }
@@ -222,6 +217,19 @@ impl Bpf {
             }
         }
         Ok(all)
+    }
+
+    /// No longer follows what was mapped in the domain at that address before `at_ns`.
+    ///
+    /// # Errors
+    /// When the map cannot be read or written.
+    pub fn unfollow(&mut self, domain: u64, at_ns: u64) -> Result<(), BpfError> {
+        for (key, live) in self.live()? {
+            if key.domain == domain && live.at_ns <= at_ns {
+                remove(|| self.live.remove(&Shared(key)), "IOMMU_LIVE")?;
+            }
+        }
+        Ok(())
     }
 
     /// Faults by device, all CPUs together: its name, and how many.
@@ -287,6 +295,17 @@ pub fn text(bytes: &[u8]) -> String {
 /// What a failed operation on the counts by domain is called.
 fn failed() -> impl Fn(MapError) -> BpfError {
     BpfError::map("IOMMU_DOMAINS")
+}
+
+/// Removes an entry of the map `name`, if it is there.
+fn remove(removal: impl FnOnce() -> Result<(), MapError>, name: &str) -> Result<(), BpfError> {
+    match removal() {
+        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
+            Ok(())
+        }
+        Err(error) => Err(BpfError::map(name)(error)),
+    }
 }
 
 fn no_types() -> BpfError {

@@ -180,9 +180,10 @@ impl Collecting {
             match events::notice(record) {
                 Some(Notice::DomainGone) => {
                     let selection = &self.selection;
-                    self.watching.domain_gone(record.domain, |counts| {
-                        selection.has_groups(&counts.groups)
-                    })?;
+                    self.watching
+                        .domain_gone(record.domain, record.at_ns, |counts| {
+                            selection.has_groups(&counts.groups)
+                        })?;
                 }
                 Some(Notice::Attached) => {
                     self.attached(record);

@@ -230,13 +230,14 @@ impl Watching {
         self.domains.learn(&[in_use]);
     }
 
-    /// The domain at that address is no more: what was counted in it is final.
+    /// The domain at that address is no more since `at_ns`: what was counted in it is final.
     ///
     /// # Errors
     /// When that cannot be read.
     pub fn domain_gone(
         &mut self,
         domain: u64,
+        at_ns: u64,
         is_chosen: impl Fn(&DomainCounts) -> bool,
     ) -> Result<()> {
         if let Some(stats) = self.bpf.domain(domain)? {
@@ -244,6 +245,10 @@ impl Watching {
             if is_chosen(self.domains.at(domain)) {
                 add(&mut self.gone_cpus, &stats);
             }
+        }
+        // What was mapped in it still will never be unmapped.
+        if self.room > 0 && self.domains.at(domain).net_bytes() > 0 {
+            self.bpf.unfollow(domain, at_ns)?;
         }
         self.domains.end(domain);
         Ok(self.bpf.forget(domain)?)
