@@ -20,7 +20,7 @@ use super::{
 use crate::{killed::Killed, wait_until};
 
 const ROUNDS: usize = 9;
-const PAIRS: u64 = 20_000;
+const PAIRS: u64 = 50_000;
 const EVENTS: u64 = 2 * PAIRS;
 
 /// Who watches.
