@@ -13,8 +13,8 @@ use aya::{
     maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use smi_common::iommu::{
-    DomainStats, FaultStats, GroupAnswer, IommuCpu, IommuKnobs, IommuRecord, Live, LiveKey, Timed,
-    Times,
+    DEVICE_NAME, DomainStats, FaultStats, GroupAnswer, IommuCpu, IommuKnobs, IommuRecord, Live,
+    LiveKey, Timed, Times,
 };
 
 use super::{
@@ -232,17 +232,17 @@ impl Bpf {
         Ok(())
     }
 
-    /// Faults by device, all CPUs together: its name, and how many.
+    /// Faults by device, all CPUs together: its name up to a zero byte, and how many.
     ///
     /// # Errors
     /// When the map cannot be read.
-    pub fn faults(&self) -> Result<Vec<(String, u64)>, BpfError> {
+    pub fn faults(&self) -> Result<Vec<([u8; DEVICE_NAME], u64)>, BpfError> {
         let failed = BpfError::map("IOMMU_FAULTS");
         let mut all = Vec::new();
         for entry in &self.faults {
             let (_, values) = entry.map_err(&failed)?;
             let device = values.iter().find(|Shared(stats)| stats.device[0] > 0);
-            let device = device.map_or_else(String::new, |Shared(stats)| text(&stats.device));
+            let device = device.map_or([0; DEVICE_NAME], |Shared(stats)| stats.device);
             all.push((device, values.iter().map(|Shared(stats)| stats.count).sum()));
         }
         Ok(all)

@@ -268,8 +268,15 @@ impl Collecting {
 
     /// Has `what` be fetched, if it was asked for.
     fn wait(&mut self, time: Timestamp, what: What) {
-        if self.selection.has(&what) && self.waiting.len() < WAITING {
+        if !self.selection.has(&what) {
+            return;
+        }
+        if self.waiting.len() < WAITING {
             self.waiting.push_back(IommuEvent { time, what });
+        } else {
+            self.warnings.push(format!(
+                "more than {WAITING} things happened at once: some are counted only"
+            ));
         }
     }
 

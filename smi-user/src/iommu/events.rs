@@ -18,6 +18,14 @@ pub(super) fn time(record: &IommuRecord, epoch: Epoch) -> Timestamp {
     Timestamp::try_from(epoch.date(record.at_ns)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
+/// A device by what a program read of its name. Arm's `SMMUv2` tells of faults without saying whose.
+pub(super) fn device_name(bytes: &[u8]) -> String {
+    match text(bytes) {
+        name if name.is_empty() => "unknown".to_owned(),
+        name => name,
+    }
+}
+
 /// What kind of record that is; `None` of one that no program of this version writes.
 pub(super) fn notice(record: &IommuRecord) -> Option<Notice> {
     [
@@ -44,7 +52,7 @@ pub(super) fn what(
     iomem: Option<&Iomem>,
     naming: &mut Naming,
 ) -> Result<Option<What>, SymbolError> {
-    let device = text(&record.device);
+    let device = device_name(&record.device);
     let group = u32::try_from(record.group).ok();
     let driver = Some(text(&record.driver)).filter(|driver| !driver.is_empty());
     Ok(match notice(record) {

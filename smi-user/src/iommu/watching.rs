@@ -9,6 +9,7 @@ use smi_common::iommu::{
 
 use super::{
     domains::{Domains, InUse},
+    events::device_name,
     facts,
 };
 use crate::{
@@ -357,7 +358,11 @@ impl Watching {
     /// # Errors
     /// When they cannot be read.
     pub fn faults(&self) -> Result<Vec<(String, u64)>> {
-        Ok(self.bpf.faults()?)
+        let faults = self.bpf.faults()?;
+        Ok(faults
+            .into_iter()
+            .map(|(device, count)| (device_name(&device), count))
+            .collect())
     }
 }
 
