@@ -11,8 +11,9 @@ const OBJECTS: [&str; 4] = [
     "smilat-bpf",
     "smilat-iommu-bpf",
     "smilat-irqsoff-bpf",
-    "smilat-test-bpf",
+    TEST_OBJECT,
 ];
+const TEST_OBJECT: &str = "smilat-test-bpf";
 
 const TARGET: &str = "bpfel-unknown-none";
 
@@ -26,7 +27,7 @@ fn dir() -> PathBuf {
 
 /// The object that only tests load.
 pub(crate) fn test_object() -> PathBuf {
-    dir().join(OBJECTS[2])
+    dir().join(TEST_OBJECT)
 }
 
 /// Sets up if needed and builds the objects.
