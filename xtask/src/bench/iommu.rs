@@ -78,9 +78,10 @@ fn table(lines: &[String]) -> Result<String> {
          A module in a virtual machine maps a page and unmaps it, {} events a round, {} rounds in turn, while each of these \
          watches all maps and unmaps. The emulated CPU counts instructions and nothing else: no cache misses, and the IOMMU itself \
          takes no time. Added: to those of nobody in the same round. Its own: what the watcher's processes took for each event \
-         from then until they had ended; smilat's do not depend on the number of events.\n\n\
+         from then until they had ended; smilat's do not depend on the number of events. Share: what was added and its own, of all \
+         that the CPU did, at the highest rate that it reaches so. An instruction is {NS_OF_INSTRUCTION} ns of the machine's clock.\n\n\
          | who watches | instructions of an event: median | lowest | highest | added: median | its own: median | \
-         events lost, all rounds |\n| --- | --- | --- | --- | --- | --- | --- |\n",
+         share of the CPU: median | events lost, all rounds |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n",
         bare.first().map_or(0, |round| round.events),
         bare.len(),
     );
@@ -97,17 +98,25 @@ fn table(lines: &[String]) -> Result<String> {
         let added: Vec<f64> = pairs
             .map(|(round, bare)| round.mapper - bare.mapper)
             .collect();
+        let pairs = of.iter().zip(bare);
+        let share: Vec<f64> = pairs
+            .map(|(round, bare)| {
+                let all = round.mapper + round.watcher;
+                (all - bare.mapper) / all * 100.0
+            })
+            .collect();
         let own: Vec<f64> = of.iter().map(|round| round.watcher).collect();
         let lost: u64 = of.iter().map(|round| round.lost).sum();
         let events: u64 = of.iter().map(|round| round.events).sum();
         writeln!(
             text,
-            "| {name} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {lost} of {events} |",
+            "| {name} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} % | {lost} of {events} |",
             median(&mapper),
             lowest(&mapper),
             highest(&mapper),
             median(&added),
             median(&own),
+            median(&share),
         )?;
     }
     Ok(text)
@@ -129,11 +138,11 @@ mod tests {
         let text = table(&lines).expect("a table");
         assert!(text.contains("10 events a round, 3 rounds"), "{text}");
         assert!(
-            text.contains("| nobody | 50 | 25 | 75 | 0 | 2 | 3 of 30 |"),
+            text.contains("| nobody | 50 | 25 | 75 | 0 | 2 | 4 % | 3 of 30 |"),
             "{text}"
         );
         assert!(
-            text.contains("| `smilat iommu` | 60 | 35 | 85 | 10 | 2 | 3 of 30 |"),
+            text.contains("| `smilat iommu` | 60 | 35 | 85 | 10 | 2 | 19 % | 3 of 30 |"),
             "{text}"
         );
         assert!(table(&lines[1..]).is_err(), "a round is missing");
