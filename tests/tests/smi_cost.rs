@@ -8,10 +8,7 @@ use smi_user::{
     counter::cost::{Place, SmiCosts},
     detector::Availability,
     doctor::{Examination, State},
-    kernel::{
-        perf::group::CpuGroup,
-        pmu::{DEVICES, Event, Pmu},
-    },
+    kernel::{perf::group::CpuGroup, pmu::Event},
 };
 use tests::{cost::killed_run, output, refused, smilat, stderr};
 
@@ -40,20 +37,23 @@ fn where_it_cannot_be_measured_that_is_said_and_nothing_runs() {
     assert_eq!((&check.found, &check.remedy), (&reason, &remedy));
 }
 
-/// A folder of PMUs: `aperf` and `cpu-cycles` are both the event `tsc` of the real PMU `msr`, `smi` is its own.
+/// Events of the kernel's own (`enum perf_sw_ids` of `include/uapi/linux/perf_event.h`) that every machine has: the clock, in ns,
+/// and instructions that the kernel had to emulate, which come as rarely as SMIs.
+const SOFTWARE: u32 = 1;
+const CLOCK: u64 = 0;
+const EMULATED: u64 = 8;
+
+/// A folder of PMUs, of which both are the software one: `aperf` and `cpu-cycles` are its clock, `smi` is what is emulated. Few
+/// virtual machines have the real ones.
 fn stand_in(dir: &Path) -> Place {
-    let real = |file: &str| {
-        let path = Path::new(DEVICES).join("msr").join(file);
-        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-    };
-    let tsc = real("events/tsc");
+    let event = |config: u64| format!("event={config:#04x}\n");
     for pmu in ["msr", "cpu"] {
         for (file, text) in [
-            ("type", real("type")),
-            ("format/event", real("format/event")),
-            ("events/aperf", tsc.clone()),
-            ("events/smi", real("events/smi")),
-            ("events/cpu-cycles", tsc.clone()),
+            ("type", format!("{SOFTWARE}\n")),
+            ("format/event", "config:0-63\n".to_owned()),
+            ("events/aperf", event(CLOCK)),
+            ("events/smi", event(EMULATED)),
+            ("events/cpu-cycles", event(CLOCK)),
         ] {
             let path = dir.join(pmu).join(file);
             fs::create_dir_all(path.parent().expect("a parent")).expect("folder");
@@ -104,12 +104,11 @@ fn counters_of_a_cpu_count_together_and_the_setting_is_put_back() {
 
 #[test]
 fn a_group_begins_together_and_tells_the_counts_in_order() {
-    let msr = Pmu::find("msr").expect("the PMU msr");
-    let (tsc, smi) = (
-        msr.event("tsc").expect("tsc"),
-        msr.event("smi").expect("smi"),
-    );
-    let group = CpuGroup::open(&[tsc, smi, tsc], 0).expect("opened");
+    let [clock, emulated] = [CLOCK, EMULATED].map(|config| Event {
+        pmu_type: SOFTWARE,
+        config,
+    });
+    let group = CpuGroup::open(&[clock, emulated, clock], 0).expect("opened");
     let first = group.read().expect("read");
     thread::sleep(Duration::from_millis(50));
     let then = group.read().expect("read");
@@ -125,7 +124,7 @@ fn a_group_begins_together_and_tells_the_counts_in_order() {
         pmu_type: 123_456,
         config: 0,
     };
-    let error = CpuGroup::open(&[tsc, nobodys], 0).expect_err("no such PMU");
+    let error = CpuGroup::open(&[clock, nobodys], 0).expect_err("no such PMU");
     assert_eq!(error.source.raw_os_error(), Some(libc::ENOENT));
 }
 
