@@ -29,7 +29,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Find or install what building the BPF objects needs; the other commands call this themselves
-    Setup,
+    Setup {
+        /// Install what `bench` compares smilat with, too
+        #[arg(long)]
+        peers: bool,
+    },
     /// Build the BPF objects into target/bpf
     BuildEbpf,
     /// Build smilat and run `smilat run` as root; without ARGS for 10 s
@@ -62,11 +66,11 @@ enum Command {
         #[command(subcommand)]
         action: vm::Action,
     },
-    /// Measure smilat beside its peers on this machine, write docs/bench.md
+    /// Measure smilat beside its peers on this machine and in virtual ones; write docs/bench.json and docs/bench.md
     Bench {
-        /// Only this benchmark; prints its table instead of writing the file
-        #[arg(value_enum)]
-        name: Option<bench::Name>,
+        /// Only these; what the files have of others stays
+        #[arg(value_enum, value_name = "NAME")]
+        names: Vec<bench::Name>,
     },
     /// Pack a release into target/dist: smilat-VERSION-ARCH.tar.gz and a Debian package
     Dist,
@@ -84,7 +88,12 @@ fn main() -> ExitCode {
 
 fn carry_out(command: Command) -> Result<()> {
     match command {
-        Command::Setup => setup::toolchain().map(drop),
+        Command::Setup { peers } => {
+            if peers {
+                bench::install_peers()?;
+            }
+            setup::toolchain().map(drop)
+        }
         Command::BuildEbpf => ebpf::build(),
         Command::Run { args } => run::run(&args),
         Command::Test {
@@ -101,7 +110,7 @@ fn carry_out(command: Command) -> Result<()> {
             test::test(part, only.as_deref(), kernel, update)
         }
         Command::Vm { action } => vm::carry_out(action),
-        Command::Bench { name } => bench::bench(name),
+        Command::Bench { names } => bench::bench(&names),
         Command::Dist => dist::dist(),
     }
 }

@@ -1,10 +1,10 @@
 //! What a map or unmap costs under `smilat iommu`.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{highest, lowest, median};
+use super::table::{Cell, Section, Table};
 use crate::vm;
 
 /// What the emulated CPU's clock counts for an instruction (`-icount shift=2`).
@@ -56,12 +56,12 @@ impl Round {
     }
 }
 
-/// The table.
-pub(super) fn iommu() -> Result<String> {
-    table(&vm::iommu_cost()?)
+/// The section.
+pub(super) fn iommu() -> Result<Section> {
+    section(&vm::measure(vm::Measurement::Iommu)?)
 }
 
-fn table(lines: &[String]) -> Result<String> {
+fn section(lines: &[String]) -> Result<Section> {
     let mut rounds: BTreeMap<&str, Vec<Round>> = BTreeMap::new();
     for line in lines {
         let (watcher, round) =
@@ -73,18 +73,15 @@ fn table(lines: &[String]) -> Result<String> {
         of.with_context(|| format!("the machine says nothing of {watcher}"))
     };
     let bare = of(WATCHERS[0].0)?;
-    let mut text = format!(
-        "## What a map or unmap costs\n\n\
-         A module in a virtual machine maps a page and unmaps it, {} events a round, {} rounds in turn, while each of these \
-         watches all maps and unmaps. The emulated CPU counts instructions and nothing else: no cache misses, and the IOMMU itself \
-         takes no time. Added: to those of nobody in the same round. Its own: what the watcher's processes took for each event \
-         from then until they had ended; smilat's do not depend on the number of events. Share: what was added and its own, of all \
-         that the CPU did, at the highest rate that it reaches so. An instruction is {NS_OF_INSTRUCTION} ns of the machine's clock.\n\n\
-         | who watches | instructions of an event: median | lowest | highest | added: median | its own: median | \
-         share of the CPU: median | events lost, all rounds |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n",
-        bare.first().map_or(0, |round| round.events),
-        bare.len(),
-    );
+    let mut table = Table::new(&[
+        "who watches",
+        "instructions of an event",
+        "added",
+        "its own",
+        "share of the CPU, %",
+        "lost",
+        "of events",
+    ]);
     for (watcher, name) in WATCHERS {
         let of = of(watcher)?;
         ensure!(
@@ -106,20 +103,32 @@ fn table(lines: &[String]) -> Result<String> {
             })
             .collect();
         let own: Vec<f64> = of.iter().map(|round| round.watcher).collect();
-        let lost: u64 = of.iter().map(|round| round.lost).sum();
-        let events: u64 = of.iter().map(|round| round.events).sum();
-        writeln!(
-            text,
-            "| {name} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} % | {lost} of {events} |",
-            median(&mapper),
-            lowest(&mapper),
-            highest(&mapper),
-            median(&added),
-            median(&own),
-            median(&share),
-        )?;
+        table.row([
+            Cell::text(name),
+            Cell::rounds(&mapper, 0),
+            Cell::rounds(&added, 0),
+            Cell::rounds(&own, 0),
+            Cell::rounds(&share, 0),
+            Cell::count(of.iter().map(|round| round.lost).sum()),
+            Cell::count(of.iter().map(|round| round.events).sum()),
+        ]);
     }
-    Ok(text)
+    Ok(Section {
+        title: "What a map or unmap costs".to_owned(),
+        about: format!(
+            "A module in a virtual machine maps a page and unmaps it, {} events a round, {} rounds in turn, while each of these \
+             watches all maps and unmaps. The emulated CPU counts instructions and nothing else: no cache misses, and the IOMMU \
+             itself takes no time. Added: to those of nobody in the same round. Its own: what the watcher's processes took for \
+             each event from then until they had ended; smilat's do not depend on the number of events. Share: what was added and \
+             its own, of all that the CPU did, at the highest rate that it reaches so. An instruction is {NS_OF_INSTRUCTION} ns of \
+             the machine's clock.",
+            bare.first().map_or(0, |round| round.events),
+            bare.len(),
+        ),
+        tables: vec![table],
+        aims: Vec::new(),
+        versions: Vec::new(),
+    })
 }
 
 #[cfg(test)]
@@ -135,17 +144,21 @@ mod tests {
                 [1000, 3000, 2000].map(|ns| format!("{watcher} 10 {} 80 1", ns + extra))
             })
             .collect();
-        let text = table(&lines).expect("a table");
+        let text = section(&lines).expect("a section").to_string();
         assert!(text.contains("10 events a round, 3 rounds"), "{text}");
         assert!(
-            text.contains("| nobody | 50 | 25 | 75 | 0 | 2 | 4 % | 3 of 30 |"),
+            text.contains(
+                "| nobody | 50 (25 to 75) | 0 (0 to 0) | 2 (2 to 2) | 4 (3 to 7) | 3 | 30 |"
+            ),
             "{text}"
         );
         assert!(
-            text.contains("| `smilat iommu` | 60 | 35 | 85 | 10 | 2 | 19 % | 3 of 30 |"),
+            text.contains(
+                "| `smilat iommu` | 60 (35 to 85) | 10 (10 to 10) | 2 (2 to 2) | 19 (14 to 32) | 3 | 30 |"
+            ),
             "{text}"
         );
-        assert!(table(&lines[1..]).is_err(), "a round is missing");
-        assert!(table(&["smilat 1 2".to_owned()]).is_err());
+        assert!(section(&lines[1..]).is_err(), "a round is missing");
+        assert!(section(&["smilat 1 2".to_owned()]).is_err());
     }
 }

@@ -1,7 +1,6 @@
 //! What `smilat irqsoff` costs.
 
 use std::{
-    fmt::Write as _,
     fs,
     path::Path,
     process::{Command, Stdio},
@@ -11,7 +10,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::Load;
+use super::{
+    load::Load,
+    peers,
+    table::{Cell, Section, Table},
+};
 
 /// How long each is measured, and before that, for it to get under way.
 const MEASURED: Duration = Duration::from_secs(15);
@@ -77,17 +80,18 @@ impl Cost {
     }
 }
 
-/// The table.
-pub(super) fn irqsoff(smilat: &Path) -> Result<String> {
+/// The section.
+pub(super) fn irqsoff(smilat: &Path) -> Result<Section> {
     let cpus = thread::available_parallelism()?.get() as f64;
-    let mut text = String::from(
-        "## What watching for interrupts that are off costs\n\n`smilat irqsoff` on all CPUs, for 15 s each. BPF: what its programs \
-         take by the kernel's own count (kernel.bpf_stats_enabled, which adds two readings of the clock to each run), those at \
-         the kernel's tracepoints included; busy, that is nearly all of it. Busy: stress-ng with computing, disk, TCP, UDP, \
-         switches between threads and timers. On a virtual machine reading MSR 0x34 leaves for the hypervisor.\n\n\
-         | machine | tick | SMIs counted | BPF, % of each CPU | runs a second | ns a run | smilat itself, % of one CPU |\n\
-         | --- | --- | --- | --- | --- | --- | --- |\n",
-    );
+    let mut table = Table::new(&[
+        "machine",
+        "tick",
+        "SMIs counted",
+        "BPF, % of each CPU",
+        "runs a second",
+        "ns a run",
+        "smilat itself, % of one CPU",
+    ]);
     let _counted = Counted::begin()?;
     for busy in [false, true] {
         let load = busy
@@ -119,19 +123,35 @@ pub(super) fn irqsoff(smilat: &Path) -> Result<String> {
                 (after.bpf_runs - before.bpf_runs) as f64,
                 (after.bpf_ns - before.bpf_ns) as f64,
             );
-            writeln!(
-                text,
-                "| {} | {tick} | {} | {:.3} | {:.0} | {:.0} | {:.2} |",
-                if busy { "busy" } else { "idle" },
-                if counter == "auto" { "yes" } else { "no" },
-                ns / 1e9 / seconds / cpus * 100.0,
-                runs / seconds,
-                ns / runs,
-                (after.process_ticks - before.process_ticks) as f64 / seconds,
-            )?;
+            table.row([
+                Cell::text(if busy { "busy" } else { "idle" }),
+                Cell::text(tick),
+                Cell::text(if counter == "auto" {
+                    "where they can be"
+                } else {
+                    "no"
+                }),
+                Cell::number(ns / 1e9 / seconds / cpus * 100.0, 3),
+                Cell::number(runs / seconds, 0),
+                Cell::number(ns / runs, 0),
+                Cell::number(
+                    (after.process_ticks - before.process_ticks) as f64 / seconds,
+                    2,
+                ),
+            ]);
             drop(watch);
         }
         drop(load);
     }
-    Ok(text)
+    Ok(Section {
+        title: "What watching for interrupts that are off costs".to_owned(),
+        about: "`smilat irqsoff` on all CPUs, for 15 s each. BPF: what its programs take by the kernel's own count \
+                (kernel.bpf_stats_enabled, which adds two readings of the clock to each run), those at the kernel's tracepoints \
+                included; busy, that is nearly all of it. Busy: stress-ng with computing, disk, TCP, UDP, switches between threads \
+                and timers. On a virtual machine reading MSR 0x34 leaves for the hypervisor."
+            .to_owned(),
+        tables: vec![table],
+        aims: Vec::new(),
+        versions: vec![peers::installed("stress-ng")?],
+    })
 }

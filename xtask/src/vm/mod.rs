@@ -176,12 +176,24 @@ const BENCHES: [Bench; 24] = [
     Bench::new(Kernel::Stock6_12, Profile::IommuPassthrough, "iommu-pt"),
 ];
 
-/// What `cargo xtask bench iommu` measures in. The machine's clock counts instructions: what a thread takes is the same each
-/// time, whatever the host does.
-const IOMMU_COST: Bench = Bench {
-    peers: Peers::TraceCmd,
-    ..Bench::new(Kernel::Stock6_12, Profile::IommuExact, "iommu-cost").with_mapper()
-};
+/// What `cargo xtask bench` measures in virtual machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Measurement {
+    /// What a map or unmap costs under each of those who watch. The machine's clock counts instructions: what a thread takes
+    /// is the same each time, whatever the host does.
+    Iommu,
+}
+
+impl Measurement {
+    fn bench(self) -> Bench {
+        match self {
+            Self::Iommu => Bench {
+                peers: Peers::TraceCmd,
+                ..Bench::new(Kernel::Stock6_12, Profile::IommuExact, "iommu-cost").with_mapper()
+            },
+        }
+    }
+}
 
 /// Carries out what was asked for.
 pub(crate) fn carry_out(action: Action) -> Result<()> {
@@ -227,11 +239,12 @@ struct Said {
     measured: Vec<String>,
 }
 
-/// Has a machine with an IOMMU measure what an event costs under each of those who watch; its lines.
-pub(crate) fn iommu_cost() -> Result<Vec<String>> {
+/// Has a machine measure; the lines that it prints after `BENCH`.
+pub(crate) fn measure(what: Measurement) -> Result<Vec<String>> {
+    ebpf::build()?;
     let mut said = Said::default();
     let programs = Programs::build()?;
-    run(&IOMMU_COST, &programs, &Qemu::find()?, None, &mut said)?;
+    run(&what.bench(), &programs, &Qemu::find()?, None, &mut said)?;
     Ok(said.measured)
 }
 
