@@ -348,6 +348,12 @@ pub struct TracerLayout {
     pub osnoise_subtract: u64,
 }
 
+/// Room for single gaps, held in the map `GAPS` until user space fetches them; bytes, a power of two.
+pub const GAPS_BYTES: u32 = 512 * 1024;
+
+/// How many of them it holds: each takes a header of 8 bytes, too (`BPF_RINGBUF_HDR_SZ`, `kernel/bpf/ringbuf.c`).
+pub const GAPS_HELD: usize = GAPS_BYTES as usize / (size_of::<GapRecord>() + 8);
+
 /// A single gap, or what a kernel tracer reports in its place. Map `GAPS`, a ring buffer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -14,6 +14,7 @@ pub mod irqsoff;
 mod layout;
 
 pub use layout::{
-    CauseCounts, CauseTotals, CpuStats, Extremes, GapRecord, GapTotals, Knobs, MAX_STRETCH_NS,
-    Moves, RqPath, Sources, SpinSlot, StretchTotals, TracerLayout, TracerTotals,
+    CauseCounts, CauseTotals, CpuStats, Extremes, GAPS_BYTES, GAPS_HELD, GapRecord, GapTotals,
+    Knobs, MAX_STRETCH_NS, Moves, RqPath, Sources, SpinSlot, StretchTotals, TracerLayout,
+    TracerTotals,
 };

@@ -4,13 +4,10 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, PerCpuArray, RingBuf},
 };
-use smi_common::{CpuStats, Knobs, Sources, SpinSlot, TracerLayout};
+use smi_common::{CpuStats, GAPS_BYTES, Knobs, Sources, SpinSlot, TracerLayout};
 
 /// `BPF_F_MMAPABLE`, `include/uapi/linux/bpf.h`.
 const MMAPABLE: u32 = 1 << 10;
-
-/// Room for some 5,000 single gaps, held until user space fetches them. A power of two.
-const GAPS_BYTES: u32 = 512 * 1024;
 
 /// Settings; one entry.
 #[map]

@@ -21,8 +21,10 @@ pub mod replay;
 pub mod service;
 pub mod serving;
 pub mod shown;
+pub mod taken;
 pub mod tmux;
 pub mod totals;
+pub mod watch_cost;
 
 use std::{
     env, fs,

@@ -10,6 +10,7 @@ mod load;
 mod peers;
 mod resolution;
 mod table;
+mod watching;
 
 use std::path::Path;
 
@@ -27,6 +28,8 @@ pub(crate) enum Name {
     Resolution,
     /// Nanoseconds to record a gap within the kernel, with and without its cause
     Gap,
+    /// CPU time, wake-ups and memory of a smilat that runs, beside rtla hwnoise, hwlatdetect and turbostat
+    Watching,
     /// Lateness of a timer while smilat runs, by length of the stretches, as cyclictest sees it
     Lateness,
     /// Windows kept and exposure, idle and busy
@@ -45,6 +48,7 @@ impl Name {
         match self {
             Self::Resolution => resolution::resolution(smilat),
             Self::Gap => gap::gap(),
+            Self::Watching => watching::watching(smilat),
             Self::Lateness => lateness::lateness(smilat),
             Self::Exposure => exposure::exposure(smilat),
             Self::Irqsoff => irqsoff::irqsoff(smilat),

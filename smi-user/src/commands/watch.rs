@@ -1,9 +1,10 @@
 //! A detector set to work as the command line asks, and what is done to the machine beside: what every command that
 //! watches begins and ends with.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use anyhow::{Result, ensure};
+use smi_common::GAPS_HELD;
 
 use super::beside::Beside;
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     kernel::{
         capabilities,
         cpus::CpuList,
+        memory,
         perf::{PerfError, paranoid},
         process::{
             self, CAP_BPF, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_PERFMON, CAP_SYS_ADMIN,
@@ -30,8 +32,20 @@ use crate::{
     units::{ns, show, show_ns},
 };
 
-/// How often waiting single gaps are fetched and the user is told what happened.
+/// How often what waits in the kernel's buffers is fetched and the user is told what happened, where there is no telling
+/// how fast they fill.
 pub(super) const FETCH: Duration = Duration::from_millis(100);
+
+/// The same for single gaps, of which each CPU passes on so many a second: as often as it takes for no more than half of their
+/// buffer to fill meanwhile, within these. Each time wakes a CPU up.
+const FETCH_GAPS: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_millis(250);
+
+/// See [`FETCH_GAPS`].
+fn fetch_every(cpus: usize, records_per_s: u64) -> Duration {
+    let most_per_s = cpus as f64 * records_per_s as f64;
+    let half_full_s = GAPS_HELD as f64 / 2.0 / most_per_s.max(1.0);
+    Duration::from_secs_f64(half_full_s).clamp(*FETCH_GAPS.start(), *FETCH_GAPS.end())
+}
 
 /// A detector that can run here, and checked settings for it. Nothing has been done yet.
 pub(super) struct Prepared {
@@ -120,12 +134,18 @@ impl Ready {
         }
         let attribution = Attribution::start(&mut bpf, asked.counter, &settings.cpus)?;
         let running = detector.start(&mut bpf, &settings).map_err(explain)?;
+        let fetch_every = fetch_every(settings.cpus.len(), settings.records_per_s);
         let mut collector = Collector::new(bpf, running, attribution, detector.as_ref(), &settings);
         tell_noise(collector.info());
         for warning in collector.warnings() {
             log::warn!("{warning}");
         }
-        Ok(Watch { collector, beside })
+        memory::give_back();
+        Ok(Watch {
+            collector,
+            beside,
+            fetch_every,
+        })
     }
 }
 
@@ -133,6 +153,7 @@ impl Ready {
 pub(super) struct Watch {
     collector: Collector,
     beside: Beside,
+    fetch_every: Duration,
 }
 
 impl Watch {
@@ -146,7 +167,12 @@ impl Watch {
         Ok(snapshot)
     }
 
-    /// Takes what waits in the kernel's buffers, and returns what the user should know; to be called every [`FETCH`].
+    /// How often [`Self::fetch`] is to be called.
+    pub(super) fn fetch_every(&self) -> Duration {
+        self.fetch_every
+    }
+
+    /// Takes what waits in the kernel's buffers, and returns what the user should know.
     ///
     /// # Errors
     /// When they cannot be read, or the detector has ended by itself.
@@ -243,6 +269,7 @@ impl Watch {
         let Self {
             collector,
             mut beside,
+            fetch_every: _,
         } = self;
         let (mut snapshot, stopped) = collector.finish()?;
         beside.add_to(&mut snapshot);
@@ -371,6 +398,17 @@ mod tests {
             "{told}"
         );
         assert!(told.contains("allows only 0-1,6-7;"), "{told}");
+    }
+
+    #[test]
+    fn the_more_gaps_may_come_the_more_often_they_are_fetched() {
+        let every = |cpus, records_per_s| fetch_every(cpus, records_per_s).as_millis();
+        assert_eq!(every(2, 100), 250);
+        assert_eq!(every(1, 0), 250);
+        // 2,730 are half of what there is room for.
+        assert_eq!(every(255, 100), 107);
+        assert_eq!(every(1, 100_000), 27);
+        assert_eq!(every(2, 100_000), 20);
     }
 
     #[test]

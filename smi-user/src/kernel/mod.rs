@@ -24,6 +24,7 @@ pub mod kallsyms;
 pub mod kconfig;
 pub mod kmsg;
 pub mod machine;
+pub mod memory;
 pub mod msr;
 pub mod naming;
 pub mod panic;

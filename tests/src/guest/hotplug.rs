@@ -20,7 +20,8 @@ const LENGTH: Duration = Duration::from_millis(5);
 /// SMIs while the CPU is there, before it goes and after it is back.
 const SMIS: u32 = 20;
 
-fn fire() {
+/// Fires them; how many found interrupts off, as they are while the CPU is sampled.
+fn fire() -> usize {
     let handler = smi::handler_count();
     smi::set_length(LENGTH);
     for fired in 0..SMIS {
@@ -28,6 +29,9 @@ fn fire() {
         smi::fire_on(1);
         smi::wait_for(handler + fired + 1);
     }
+    let smis = smi::records(handler);
+    assert_eq!(smis.len(), SMIS as usize);
+    smis.iter().filter(|smi| !smi.interrupts_on).count()
 }
 
 /// CPU 1 is watched while it goes and comes back: gaps of an SMI's length are seen before and after.
@@ -44,14 +48,14 @@ fn watch_going_and_coming(detector: &str) {
         "--threshold=1ms",
         "--max-gap-records=10000",
     ]);
-    fire();
+    let inside_before = fire();
     let gone = SystemTime::now();
     fs::write(SWITCH, "0").expect("offline");
     thread::sleep(Duration::from_secs(2));
     fs::write(SWITCH, "1").expect("online");
     let back = SystemTime::now();
     thread::sleep(Duration::from_secs(2));
-    fire();
+    let inside_after = fire();
     let told = watch.end();
     assert!(told.status.success(), "{}: {}", told.status, told.words);
     let place = |what: &str| told.words.find(what);
@@ -82,10 +86,15 @@ fn watch_going_and_coming(detector: &str) {
     let before = long.iter().filter(|end| **end < gone).count();
     let after = long.iter().filter(|end| **end > back).count();
     println!(
-        "    {detector}: of {SMIS} SMIs of 5 ms each, {before} gaps as long before, {after} after; {} ms of exposure",
+        "    {detector}: of {SMIS} SMIs of 5 ms each, {inside_before} of them with interrupts off before and {inside_after} after, \
+         {before} gaps as long before, {after} after; {} ms of exposure",
         exposures.last().expect("a snapshot") / 1_000_000,
     );
-    assert!(before >= 8 && after >= 8, "{exposures:?}");
+    // How many come while the CPU is sampled is the host's to say. hwlat tells the longest gap of a window, in which there may
+    // be two, and interrupts are off for a moment elsewhere, too.
+    for (inside, seen) in [(inside_before, before), (inside_after, after)] {
+        assert!(inside >= 4 && seen * 2 >= inside, "{exposures:?}");
+    }
 }
 
 /// hwlat's thread, which goes from CPU to CPU, may be on the one that goes: the kernel then gives up the mode for good.

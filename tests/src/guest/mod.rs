@@ -49,6 +49,7 @@ mod unproven;
 mod verify;
 mod vfio;
 mod watch;
+mod watching;
 mod wire;
 
 use std::{any::Any, fs, io, thread};
@@ -78,11 +79,13 @@ enum Set {
     IommuPassthrough,
     /// As [`Set::Iommu`], but one CPU whose clock counts instructions.
     IommuCost,
+    /// Two CPUs or many, whose clock counts instructions, and a kernel with hwlat and osnoise.
+    Watching,
 }
 
 use Set::{
     Amd, Broadcast, Exact, Iommu, IommuCost, IommuPassthrough, Irqsoff, IrqsoffExact, Rt, SmmOff,
-    Stock,
+    Stock, Watching,
 };
 
 impl Set {
@@ -99,6 +102,7 @@ impl Set {
             "iommu" => Iommu,
             "iommu-pt" => IommuPassthrough,
             "iommu-cost" => IommuCost,
+            "watching" => Watching,
             _ => return None,
         })
     }
@@ -115,7 +119,7 @@ impl Set {
     fn set_up(self) -> io::Result<()> {
         match self {
             Stock | Rt | Exact | Amd | Irqsoff | IrqsoffExact | Iommu | IommuPassthrough
-            | IommuCost => Ok(()),
+            | IommuCost | Watching => Ok(()),
             Broadcast => smi::broadcast(),
             SmmOff => smi::disarm_port(),
         }
@@ -233,6 +237,7 @@ const TESTS: &[Test] = tests! {
     iommu_refusals::a_machine_in_passthrough_is_told_why_nothing_is_mapped on [IommuPassthrough];
     iommu_refusals::without_an_iommu_the_remedy_is_told on [Stock];
     iommu_cost::an_event_costs_so_much_under_each_who_watches on [IommuCost];
+    watching::watching_costs_so_much on [Watching];
     iommu_machine::a_machine_in_passthrough_translates_for_no_device on [IommuPassthrough];
 };
 

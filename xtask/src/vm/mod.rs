@@ -182,6 +182,10 @@ pub(crate) enum Measurement {
     /// What a map or unmap costs under each of those who watch. The machine's clock counts instructions: what a thread takes
     /// is the same each time, whatever the host does.
     Iommu,
+    /// What it costs to have smilat or another tool run, on two CPUs.
+    WatchingTwo,
+    /// The same on 255.
+    WatchingMany,
 }
 
 impl Measurement {
@@ -190,6 +194,14 @@ impl Measurement {
             Self::Iommu => Bench {
                 peers: Peers::TraceCmd,
                 ..Bench::new(Kernel::Stock6_12, Profile::IommuExact, "iommu-cost").with_mapper()
+            },
+            Self::WatchingTwo => Bench {
+                peers: Peers::Watchers,
+                ..Bench::new(Kernel::Rt6_12, Profile::ExactTwo, "watching")
+            },
+            Self::WatchingMany => Bench {
+                peers: Peers::Watchers,
+                ..Bench::new(Kernel::Rt6_12, Profile::ExactMany, "watching")
             },
         }
     }

@@ -1,5 +1,5 @@
 //! Other people's tools, to be run beside smilat: rtla from Debian's kernel source, whose own package is older than its
-//! `hwnoise`, hwlatdetect with as much of Python as it needs, and trace-cmd. Each is kept in the cache as a tree that goes
+//! `hwnoise`, hwlatdetect with as much of Python as it needs, trace-cmd, turbostat. Each is kept in the cache as a tree that goes
 //! into an initramfs as it is.
 
 use std::{
@@ -47,6 +47,9 @@ const TRACE_CMD_PACKAGES: [&str; 5] = [
     "libc6",
 ];
 
+const TURBOSTAT: &str = "usr/sbin/turbostat";
+const TURBOSTAT_PACKAGES: [&str; 3] = ["linux-cpupower", "libcap2", "libc6"];
+
 /// Which of them a machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Peers {
@@ -56,6 +59,8 @@ pub(super) enum Peers {
     Detectors,
     /// trace-cmd.
     TraceCmd,
+    /// Those that find gaps, and turbostat, which counts SMIs.
+    Watchers,
 }
 
 /// The trees with the tools, made first where they are missing.
@@ -63,23 +68,30 @@ pub(super) fn trees(peers: Peers) -> Result<Vec<PathBuf>> {
     Ok(match peers {
         Peers::None => Vec::new(),
         Peers::Detectors => vec![rtla()?, hwlatdetect()?],
-        Peers::TraceCmd => vec![trace_cmd()?],
+        Peers::TraceCmd => vec![program(TRACE_CMD, &TRACE_CMD_PACKAGES)?],
+        Peers::Watchers => vec![
+            rtla()?,
+            hwlatdetect()?,
+            program(TURBOSTAT, &TURBOSTAT_PACKAGES)?,
+        ],
     })
 }
 
-/// The tree with `/usr/bin/trace-cmd`.
-fn trace_cmd() -> Result<PathBuf> {
-    let tree = cache()?.join("trace-cmd");
+/// The tree with the program at `place` and the libraries it is linked with, out of `packages`.
+fn program(place: &str, packages: &[&str]) -> Result<PathBuf> {
+    let name = place.rsplit('/').next().unwrap_or(place);
+    let tree = cache()?.join(name);
     packages::once(&tree, |tree| {
         let work = tree.join("work");
         let root = work.join("root");
         fs::create_dir_all(&root)?;
-        packages::unpack(&TRACE_CMD_PACKAGES.map(str::to_owned), &root)?;
+        let packages: Vec<String> = packages.iter().map(|&package| package.to_owned()).collect();
+        packages::unpack(&packages, &root)?;
         let unpacked = Unpacked {
-            program: root.join(TRACE_CMD),
+            program: root.join(place),
             root: root.clone(),
         };
-        copy(&unpacked.program, &tree.join(TRACE_CMD))?;
+        copy(&unpacked.program, &tree.join(place))?;
         unpacked.copy_libraries_into(tree)?;
         Ok(fs::remove_dir_all(work)?)
     })?;

@@ -53,6 +53,10 @@ pub(super) enum Profile {
     IommuPassthrough,
     /// As [`Profile::Iommu`], but with the one CPU of [`Profile::Exact`].
     IommuExact,
+    /// Two CPUs whose clock counts instructions, whichever of them runs them.
+    ExactTwo,
+    /// As [`Profile::ExactTwo`], but 255 CPUs.
+    ExactMany,
 }
 
 /// Modules for what [`Profile::Iommu`] has, and to give devices to user space.
@@ -106,7 +110,9 @@ const IOMMU_DEVICES: [&str; 26] = [
 impl Profile {
     fn machine(self) -> &'static str {
         match self {
-            Self::TwoCpus | Self::Exact | Self::Amd => "q35,smm=on",
+            Self::TwoCpus | Self::Exact | Self::ExactTwo | Self::ExactMany | Self::Amd => {
+                "q35,smm=on"
+            }
             Self::SmmOff | Self::Iommu | Self::IommuPassthrough | Self::IommuExact => "q35,smm=off",
         }
     }
@@ -118,7 +124,9 @@ impl Profile {
             | Self::SmmOff
             | Self::Iommu
             | Self::IommuPassthrough
-            | Self::IommuExact => "Skylake-Client",
+            | Self::IommuExact
+            | Self::ExactTwo
+            | Self::ExactMany => "Skylake-Client",
             Self::Amd => "EPYC",
         }
     }
@@ -137,6 +145,22 @@ impl Profile {
                 "-icount",
                 "shift=2,sleep=off",
             ],
+            Self::ExactTwo => &[
+                "-smp",
+                "2",
+                "-accel",
+                "tcg,thread=single",
+                "-icount",
+                "shift=2,sleep=off",
+            ],
+            Self::ExactMany => &[
+                "-smp",
+                "255",
+                "-accel",
+                "tcg,thread=single",
+                "-icount",
+                "shift=2,sleep=off",
+            ],
         }
     }
 }
@@ -150,7 +174,11 @@ impl Profile {
     }
 
     fn mebibytes(self) -> &'static str {
-        if self.has_iommu() { "512" } else { "256" }
+        match self {
+            Self::ExactMany => "2048",
+            _ if self.has_iommu() => "512",
+            _ => "256",
+        }
     }
 
     fn devices(self) -> &'static [&'static str] {
@@ -178,7 +206,12 @@ impl Profile {
         match self {
             Self::Iommu | Self::IommuExact => "intel_iommu=on iommu.passthrough=0 iommu.strict=1",
             Self::IommuPassthrough => "intel_iommu=on iommu.passthrough=1",
-            Self::TwoCpus | Self::Exact | Self::SmmOff | Self::Amd => "",
+            Self::TwoCpus
+            | Self::Exact
+            | Self::ExactTwo
+            | Self::ExactMany
+            | Self::SmmOff
+            | Self::Amd => "",
         }
     }
 }

@@ -18,6 +18,7 @@ use super::super::{
 use crate::{
     cli::{Format, WatchArgs},
     iommu::Collecting,
+    kernel::memory,
     model::iommu::{IommuEvent, IommuSnapshot},
     output::{Ended, Output, Target},
     report::{
@@ -51,6 +52,7 @@ async fn watch(args: &WatchArgs) -> Result<ExitCode> {
         .transpose()?;
     let started = Timestamp::now();
     let mut collecting = Collecting::start(&args.look, args.max_faults).map_err(explain)?;
+    memory::give_back();
     if !args.reports.quiet {
         log::info!(
             "smilat {}: maps and unmaps of {} groups",

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     cli::IrqsoffArgs,
     irqsoff::Claim,
-    kernel::changes::FOLDER,
+    kernel::{changes::FOLDER, memory},
     output::{Ended, Output, Target},
     serve::IrqsoffPage,
     units::show,
@@ -60,6 +60,7 @@ async fn watch(args: &IrqsoffArgs, asked: Asked) -> Result<ExitCode> {
     let started = Timestamp::now();
     let self_test = asked.self_test;
     let mut journal = Journal::new(args, asked)?;
+    memory::give_back();
     journal.tell_plan(args);
     // Only now: a run that could not start must not have emptied a file.
     let mut output = Output::begin(target)?;

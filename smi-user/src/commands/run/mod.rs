@@ -19,7 +19,7 @@ use super::{
     messages,
     signals::{Hangup, Hangups, Signals},
     times::{at, every},
-    watch::{FETCH, Prepared, Watch},
+    watch::{Prepared, Watch},
 };
 use crate::{
     cli::RunArgs,
@@ -99,8 +99,8 @@ async fn collect(args: &RunArgs, options: &Options, prepared: Prepared) -> Resul
 
     let began = Instant::now();
     let end = args.duration.map(|duration| began + duration);
-    let mut ticks = every(args.interval);
-    let mut fetches = every(FETCH.min(args.interval));
+    let (mut interval, mut ticks) = (args.interval, every(args.interval));
+    let mut fetches = every(lasting.watch()?.fetch_every().min(interval));
     service.ready(lasting.watch()?.info());
     let mut progress = Progress::new(args, began);
     let mut complete = false;
@@ -130,25 +130,29 @@ async fn collect(args: &RunArgs, options: &Options, prepared: Prepared) -> Resul
                 if let Some(error) = outcome.failure {
                     break Some(error);
                 }
-                if let Some(interval) = outcome.interval {
-                    outlets.set_interval(interval);
-                    ticks = every(interval);
-                    fetches = every(FETCH.min(interval));
+                if let Some(changed) = outcome.interval {
+                    outlets.set_interval(changed);
+                    ticks = every(changed);
+                    interval = changed;
                 }
                 outlets.exports().set(outcome.interval, outcome.push.as_ref());
                 match lasting.watch() {
-                    Ok(watch) => service.ready(watch.info()),
+                    Ok(watch) => {
+                        fetches = every(watch.fetch_every().min(interval));
+                        service.ready(watch.info());
+                    }
                     Err(error) => break Some(error),
                 }
             }
             _ = ticks.tick() => {
-                let snapshot = match lasting.snapshot() {
-                    Ok(snapshot) => snapshot,
-                    Err(error) => break Some(error),
-                };
                 progress.clear();
-                service.interval(&snapshot);
-                pass_on(snapshot, &mut outlets, &mut lasting);
+                match lasting.snapshot() {
+                    Ok(snapshot) => {
+                        service.interval(&snapshot);
+                        pass_on(snapshot, &mut outlets, &mut lasting);
+                    }
+                    Err(error) => break Some(error),
+                }
                 // Where snapshots take longer than the interval, there is no other moment for it.
                 if is_due(&mut fetches).await
                     && let Err(error) = fetch(&mut lasting, &mut service, &mut progress)
@@ -173,12 +177,22 @@ async fn collect(args: &RunArgs, options: &Options, prepared: Prepared) -> Resul
         Err(error) => (Err(error), Ok(())),
     };
     let ended = outlets.finish(snapshot.as_ref().ok(), signals.next()).await;
-    let status = match (&snapshot, &ended) {
-        (Ok(snapshot), Ok(ended)) => judge(args, snapshot, complete && *ended == Ended::Written),
-        _ => Ok(ExitCode::SUCCESS),
-    };
+    let status = status(args, &snapshot, &ended, complete);
     // What was found has been reported; now all that went wrong.
     together([failure, snapshot.err(), stopped.err(), ended.err()]).map_or(status, Err)
+}
+
+/// The exit status of a run whose last snapshot was reported, if there is one.
+fn status(
+    args: &RunArgs,
+    snapshot: &Result<Arc<Snapshot>>,
+    ended: &Result<Ended>,
+    complete: bool,
+) -> Result<ExitCode> {
+    match (snapshot, ended) {
+        (Ok(snapshot), Ok(ended)) => judge(args, snapshot, complete && *ended == Ended::Written),
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// The exit status of a run that came to its end; `complete`: its duration is over, and all was reported.

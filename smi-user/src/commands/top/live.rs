@@ -21,7 +21,7 @@ use crate::{
     cli::TopArgs,
     commands::{
         failures::together,
-        watch::{FETCH, Prepared, Watch},
+        watch::{Prepared, Watch},
     },
     kernel::{hostname, release, terminal::Writer},
     model::{DetectorInfo, Snapshot},
@@ -64,7 +64,7 @@ pub(super) async fn run(args: &TopArgs, notes: &Notes) -> Result<()> {
     let began = Instant::now();
     let mut ticks = interval_at(began + args.interval, args.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let fetch = FETCH.min(args.interval);
+    let fetch = watch.fetch_every().min(args.interval);
     let mut fetches = interval_at(began + fetch, fetch);
     fetches.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let failure = loop {

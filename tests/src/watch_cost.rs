@@ -1,0 +1,200 @@
+//! What it costs to have a watcher run: measured on this machine by the program `watch_cost`, in virtual ones by
+//! `tests/src/guest/watching.rs`; `cargo xtask bench watching` makes tables of it.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use smi_user::model::{CpuSnapshot, Snapshot};
+
+use crate::{
+    killed::Killed,
+    serving::{self, Serving},
+    taken::{Taken, samples},
+};
+
+/// A minute in parts, to see how much they differ.
+const PARTS: usize = 6;
+const PART: Duration = Duration::from_secs(10);
+
+/// From a watcher's start on, until what it does at its start is done.
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// One way to have smilat watch and report each second.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    /// What people read of it.
+    pub name: &'static str,
+    /// Options of `smilat run`, besides the interval.
+    pub args: &'static [&'static str],
+    /// How often its metrics are asked for; 0 where it serves none.
+    pub scrapes_per_s: u64,
+}
+
+/// Each step of the loop is a gap then.
+const EVERY_STEP: &str = "--threshold=1ns";
+
+/// The ways that are compared, on any machine.
+pub const WAYS: [Way; 6] = [
+    Way {
+        name: "smilat, text",
+        args: &[],
+        scrapes_per_s: 0,
+    },
+    Way {
+        name: "smilat, NDJSON",
+        args: &["--format=ndjson"],
+        scrapes_per_s: 0,
+    },
+    Way {
+        name: "smilat, 1 scrape/s",
+        args: &["--quiet"],
+        scrapes_per_s: 1,
+    },
+    Way {
+        name: "smilat, 10 scrapes/s",
+        args: &["--quiet"],
+        scrapes_per_s: 10,
+    },
+    Way {
+        name: "smilat, many gaps, NDJSON",
+        args: &["--format=ndjson", EVERY_STEP],
+        scrapes_per_s: 0,
+    },
+    Way {
+        name: "smilat, many gaps, 10 scrapes/s",
+        args: &["--quiet", EVERY_STEP],
+        scrapes_per_s: 10,
+    },
+];
+
+/// Has smilat watch in this way for a minute; what it took, as one JSON object.
+///
+/// # Panics
+/// When it does not run.
+#[must_use]
+pub fn smilat(way: Way) -> Value {
+    let mut command = crate::smilat();
+    command
+        .args(["run", "--interval=1s"])
+        .args(way.args)
+        .stdout(Stdio::piped());
+    let (mut child, scraper) = if way.scrapes_per_s > 0 {
+        let serving = Serving::spawn(command.arg("--listen=127.0.0.1:0"));
+        serving.ready();
+        let scraper = Scraper::start(serving.address, way.scrapes_per_s);
+        (serving.child, Some(scraper))
+    } else {
+        (Killed::start(command.stderr(Stdio::null())), None)
+    };
+    let last = last_line(&mut child);
+    thread::sleep(SETTLED);
+    let mut told = minute(child.id());
+    told["who"] = json!(way.name);
+    if let Some(scraper) = scraper {
+        scraper.end();
+    }
+    child.signal(libc::SIGINT);
+    assert!(child.wait().expect("a child").success());
+    // What it says of itself, where it does in a form for programs.
+    let last = last.join().expect("a reader");
+    if let Ok(last) = serde_json::from_str::<Snapshot>(&last) {
+        let sum = |of: fn(&CpuSnapshot) -> u64| last.cpus.iter().map(of).sum::<u64>() as f64;
+        let seconds = last.elapsed_ns as f64 / 1e9;
+        told["gaps_per_s"] = json!(sum(|cpu| cpu.gaps.count) / seconds);
+        told["lost"] = json!(sum(|cpu| cpu.records.lost));
+        told["exposure_ns_per_s"] = json!(sum(|cpu| cpu.exposure_ns) / seconds);
+    }
+    told
+}
+
+/// What the process and its children took in the minute from now on, part by part.
+///
+/// # Panics
+/// When it ends before the minute does.
+#[must_use]
+pub fn minute(process: u32) -> Value {
+    let read = || Taken::by(process).expect("it runs");
+    let (mut then, mut before) = (Instant::now(), read());
+    let mut parts = Vec::new();
+    let mut resident_bytes = before.resident_bytes;
+    for _ in 0..PARTS {
+        thread::sleep(PART);
+        let (now, after) = (Instant::now(), read());
+        let seconds = now.duration_since(then).as_secs_f64();
+        let difference = |of: &dyn Fn(&Taken) -> u64| (of(&after) - of(&before)) as f64 / seconds;
+        parts.push(json!({
+            "cpu_ns_per_s": difference(&|taken| taken.cpu_ns(|name| !samples(name))),
+            "sampling_ns_per_s": difference(&|taken| taken.cpu_ns(samples)),
+            "wakeups_per_s": difference(&|taken| taken.wakeups(|name| !samples(name))),
+            "sampling_wakeups_per_s": difference(&|taken| taken.wakeups(samples)),
+        }));
+        resident_bytes = resident_bytes.max(after.resident_bytes);
+        (then, before) = (now, after);
+    }
+    json!({
+        "parts": parts,
+        "resident_bytes": resident_bytes,
+        "peak_bytes": before.peak_bytes,
+    })
+}
+
+/// Reads what the child prints to its end; the last line.
+fn last_line(child: &mut Killed) -> JoinHandle<String> {
+    let output = child.stdout.take().expect("piped");
+    thread::spawn(move || {
+        let lines = BufReader::new(output).lines();
+        lines.map_while(Result::ok).last().unwrap_or_default()
+    })
+}
+
+/// Asks for metrics so many times a second.
+struct Scraper {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Scraper {
+    fn start(address: SocketAddr, per_s: u64) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let mut due = Instant::now();
+            while !stopped.load(Ordering::Relaxed) {
+                let answer = serving::get(address, "/metrics").expect("an answer");
+                assert_eq!(answer.status, 200);
+                due += Duration::from_secs(1) / per_s as u32;
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+            }
+        });
+        Self { stop, thread }
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("a scraper");
+    }
+}
+
+/// Has another tool, which was just started, watch for a minute, and ends it as Ctrl-C does; what it took.
+///
+/// # Panics
+/// When it ends before that.
+#[must_use]
+pub fn other(child: &mut Killed) -> Value {
+    // The one in Python takes its time on an emulated CPU.
+    thread::sleep(3 * SETTLED);
+    let told = minute(child.id());
+    child.signal(libc::SIGINT);
+    child.wait().expect("a child");
+    told
+}

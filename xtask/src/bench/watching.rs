@@ -1,0 +1,238 @@
+//! What it costs to have smilat run beside the work of a machine.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use super::table::{Aim, Cell, Section, Table, median};
+use crate::{
+    sh,
+    vm::{self, Measurement},
+};
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// What a watcher took in a minute (`tests/src/watch_cost.rs`).
+#[derive(Clone, Debug, Deserialize)]
+struct Watcher {
+    who: String,
+    parts: Vec<Part>,
+    /// The most at the end of any part.
+    resident_bytes: f64,
+    /// The most at any time.
+    peak_bytes: f64,
+    /// As far as it tells.
+    gaps_per_s: Option<f64>,
+    lost: Option<f64>,
+    exposure_ns_per_s: Option<f64>,
+}
+
+/// A sixth of the minute.
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Part {
+    cpu_ns_per_s: f64,
+    sampling_ns_per_s: f64,
+    wakeups_per_s: f64,
+    sampling_wakeups_per_s: f64,
+}
+
+impl Watcher {
+    /// A share of one CPU, in percent, in each part.
+    fn percent(&self, of: fn(&Part) -> f64) -> Vec<f64> {
+        self.parts.iter().map(|part| of(part) / 1e7).collect()
+    }
+
+    fn cpu_percent(&self) -> f64 {
+        median(&self.percent(|part| part.cpu_ns_per_s))
+    }
+
+    fn wakeups(&self, of: fn(&Part) -> f64) -> Cell {
+        let rounds: Vec<f64> = self.parts.iter().map(of).collect();
+        Cell::rounds(&rounds, 1)
+    }
+
+    /// Whether it reports once a second, of a machine with few gaps.
+    fn is_calm(&self) -> bool {
+        ["smilat, text", "smilat, NDJSON", "smilat, 1 scrape/s"].contains(&self.who.as_str())
+    }
+
+    fn is_smilat(&self) -> bool {
+        self.who.starts_with("smilat")
+    }
+}
+
+fn parse(lines: &[impl AsRef<str>]) -> Result<Vec<Watcher>> {
+    let watchers = lines.iter().map(|line| {
+        let line = line.as_ref();
+        serde_json::from_str(line).with_context(|| format!("no watcher's cost: {line}"))
+    });
+    watchers.collect()
+}
+
+/// The section.
+pub(super) fn watching(smilat: &Path) -> Result<Section> {
+    sh::run(sh::cargo().args(["build", "--quiet", "--release", "--package", "tests"]))?;
+    let program = sh::root().join("target/release/watch_cost");
+    let here = sh::read(Command::new(program).env("SMILAT", smilat))?;
+    let here = parse(&here.lines().collect::<Vec<_>>())?;
+    let two = parse(&vm::measure(Measurement::WatchingTwo)?)?;
+    let many = parse(&vm::measure(Measurement::WatchingMany)?)?;
+    section(&here, &two, &many)
+}
+
+fn section(here: &[Watcher], two: &[Watcher], many: &[Watcher]) -> Result<Section> {
+    let tables = [
+        ("On this machine:", here),
+        (
+            "In a virtual machine, 2 CPUs, Linux 6.12 with `PREEMPT_RT`:",
+            two,
+        ),
+        ("The same with 255 CPUs:", many),
+    ];
+    Ok(Section {
+        title: "Cost of watching".to_owned(),
+        about: "A minute each, in six parts: medians, lowest and highest are of these. smilat by its defaults (spin, 1 ms of every \
+                100 ms, one CPU after another) and a report each second, on a machine that does nothing else. *CPU*, *wake-ups*: those \
+                of the process but for its sampling threads, or of the whole process where it has none; 100 % is one CPU. *Sampling*: \
+                its sampling threads; *beyond*: what they took more than what they watched. *Many gaps*: with a threshold of 1 ns each \
+                step is a gap. Kernel threads that sample for osnoise and hwlat are in no column.\n\n\
+                The virtual machines' clock counts instructions, of all CPUs together, 4 ns each: 1 % of such a CPU is 2.5 million \
+                instructions a second, which takes today's CPUs a small part of that time. `rtla hwnoise` and smilat's osnoise watch all CPUs, 100 us of \
+                each second; hwlatdetect and smilat's hwlat 1 ms of every 100 ms. Programs there are linked statically, but for \
+                hwlatdetect's Python and turbostat."
+            .to_owned(),
+        tables: tables
+            .into_iter()
+            .map(|(caption, watchers)| table(watchers).captioned(caption))
+            .collect(),
+        aims: [
+            aims("2 CPUs", here, 12.0, 0.1)?,
+            aims("255 CPUs", many, 24.0, 1.0)?,
+            to_rtla("2 CPUs", two)?,
+            to_rtla("255 CPUs", many)?,
+        ]
+        .concat(),
+        versions: Vec::new(),
+    })
+}
+
+fn table(watchers: &[Watcher]) -> Table {
+    let mut table = Table::new(&[
+        "who",
+        "CPU, %",
+        "wake-ups/s",
+        "sampling, %",
+        "beyond, %",
+        "its wake-ups/s",
+        "resident MiB",
+        "peak MiB",
+        "gaps/s",
+        "lost",
+    ]);
+    for watcher in watchers {
+        let sampling = watcher.percent(|part| part.sampling_ns_per_s);
+        let samples = sampling.iter().any(|percent| *percent > 0.0);
+        let if_it_samples = |cell: Cell| if samples { cell } else { Cell::text("-") };
+        let or_dash = |value: Option<f64>, digits| {
+            value.map_or_else(|| Cell::text("-"), |value| Cell::number(value, digits))
+        };
+        let beyond = watcher.exposure_ns_per_s.filter(|_| samples);
+        table.row([
+            Cell::text(&watcher.who),
+            Cell::rounds(&watcher.percent(|part| part.cpu_ns_per_s), 3),
+            watcher.wakeups(|part| part.wakeups_per_s),
+            if_it_samples(Cell::rounds(&sampling, 2)),
+            or_dash(beyond.map(|ns| median(&sampling) - ns / 1e7), 2),
+            if_it_samples(watcher.wakeups(|part| part.sampling_wakeups_per_s)),
+            Cell::number(watcher.resident_bytes / MIB, 1),
+            Cell::number(watcher.peak_bytes / MIB, 1),
+            or_dash(watcher.gaps_per_s, 0),
+            or_dash(watcher.lost, 0),
+        ]);
+    }
+    table
+}
+
+/// The aims for memory, in MiB, and CPU time at an interval of 1 s, in percent of one CPU, on a machine of this `size`.
+fn aims(size: &str, watchers: &[Watcher], mebibytes: f64, percent: f64) -> Result<Vec<Aim>> {
+    let most = |values: &mut dyn Iterator<Item = f64>| {
+        values
+            .reduce(f64::max)
+            .with_context(|| format!("nothing was measured on {size}"))
+    };
+    let ours = || watchers.iter().filter(|watcher| watcher.is_smilat());
+    let resident = most(&mut ours().map(|watcher| watcher.resident_bytes / MIB))?;
+    let calm = ours().filter(|watcher| watcher.is_calm());
+    let cpu = most(&mut calm.map(Watcher::cpu_percent))?;
+    Ok(vec![
+        Aim::at_most(
+            &format!("resident memory, {size}, the largest of all ways to watch"),
+            mebibytes,
+            " MiB",
+            resident,
+        ),
+        Aim::at_most(
+            &format!(
+                "CPU time at an interval of 1 s, {size}, the dearest of text, NDJSON, metrics"
+            ),
+            percent,
+            " % of a CPU",
+            cpu,
+        ),
+        Aim::at_most(
+            &format!("records of gaps lost for lack of room, {size}, many gaps"),
+            0.0,
+            "",
+            most(&mut ours().filter_map(|watcher| watcher.lost))?,
+        ),
+    ])
+}
+
+/// The aim beside the peer that reads the same tracer.
+fn to_rtla(size: &str, watchers: &[Watcher]) -> Result<Vec<Aim>> {
+    let of = |who: &str| {
+        let found = watchers.iter().find(|watcher| watcher.who == who);
+        found.with_context(|| format!("nothing was measured of {who} on {size}"))
+    };
+    let ratio = of("smilat, osnoise, text")?.cpu_percent() / of("rtla hwnoise")?.cpu_percent();
+    Ok(vec![Aim::at_most(
+        &format!("CPU time with osnoise, {size}, to that of `rtla hwnoise`"),
+        0.1,
+        " times",
+        ratio,
+    )])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(who: &str, cpu_ns: u64, more: &str) -> String {
+        format!(
+            r#"{{"who":"{who}","resident_bytes":9437184,"peak_bytes":10485760{more},"parts":[
+            {{"cpu_ns_per_s":{cpu_ns},"sampling_ns_per_s":0,"wakeups_per_s":2,"sampling_wakeups_per_s":0}}]}}"#
+        )
+    }
+
+    #[test]
+    fn aims_are_of_the_dearest_and_beside_the_peer() {
+        let lines = [
+            line("smilat, text", 500_000, ""),
+            line("smilat, NDJSON", 900_000, r#","lost":0,"gaps_per_s":7.5"#),
+            line("smilat, 10 scrapes/s", 9_000_000, ""),
+            line("smilat, osnoise, text", 500_000, ""),
+            line("rtla hwnoise", 4_000_000, ""),
+        ];
+        let watchers = parse(&lines).expect("watchers");
+        let section = section(&watchers, &watchers, &watchers).expect("a section");
+        let measured: Vec<f64> = section.aims.iter().map(|aim| aim.measured).collect();
+        assert_eq!(measured, [9.0, 0.09, 0.0, 9.0, 0.09, 0.0, 0.125, 0.125]);
+        let text = section.to_string();
+        let row = "| rtla hwnoise | 0.400 (0.400 to 0.400) | 2.0 (2.0 to 2.0) | - | - | - | 9.0 | 10.0 | - | - |";
+        assert!(text.contains(row), "{text}");
+        let of_three = super::section(&watchers[..3], &watchers[..3], &watchers[..3]);
+        assert!(of_three.is_err(), "there is no peer");
+        assert!(parse(&["{}"]).is_err());
+    }
+}
