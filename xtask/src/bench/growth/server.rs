@@ -28,7 +28,7 @@ pub(super) const CPUS: u32 = 64;
 const SCRAPE: Duration = Duration::from_secs(5);
 const SCRAPED: Duration = Duration::from_secs(20);
 /// How long it may take to start, or to have scraped all nodes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Snapshots of a day at the default interval.
 const DAY: (u64, u64) = (17_280, 5);
