@@ -221,7 +221,9 @@ impl Collector {
     }
 }
 
-fn cpu_snapshot(
+/// The part of a snapshot that `stats`, what the programs counted on `cpu` up to the end of `interval`, and `counts`, what its
+/// sampling thread did, come to; without what [`Attribution`] knows.
+pub fn cpu_snapshot(
     cpu: u32,
     counts: SamplerCounts,
     stats: &CpuStats,

@@ -5,6 +5,8 @@ pub mod browser;
 pub mod capabilities;
 pub mod cost;
 pub mod day;
+pub mod first_window;
+pub mod growth;
 pub mod guest;
 pub mod idle;
 pub mod killed;

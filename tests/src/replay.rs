@@ -24,12 +24,31 @@ pub fn replay(
     interval: SignedDuration,
     to: &mut impl Write,
 ) -> io::Result<()> {
-    let [first, _, ..] = recorded else {
-        panic!("two snapshots are needed to tell what an interval adds");
-    };
     if let Some(header) = header {
         writeln!(to, "{}", json!({ "recording": header }))?;
     }
+    advance(recorded, count, interval, |snapshot| {
+        serde_json::to_writer(&mut *to, snapshot)?;
+        writeln!(to)
+    })
+}
+
+/// Passes on the snapshots that [`replay`] writes, one after the other.
+///
+/// # Errors
+/// The first that `each` has.
+///
+/// # Panics
+/// As [`replay`].
+pub fn advance(
+    recorded: &[Snapshot],
+    count: u64,
+    interval: SignedDuration,
+    mut each: impl FnMut(&Snapshot) -> io::Result<()>,
+) -> io::Result<()> {
+    let [first, _, ..] = recorded else {
+        panic!("two snapshots are needed to tell what an interval adds");
+    };
     let interval_ns = u64::try_from(interval.as_nanos()).expect("a time ahead");
     let mut now = first.clone();
     for (number, step) in (0..count).zip(0i32..) {
@@ -42,8 +61,7 @@ pub fn replay(
         }
         now.interval = number + 1;
         now.last = number + 1 == count;
-        serde_json::to_writer(&mut *to, &now)?;
-        writeln!(to)?;
+        each(&now)?;
     }
     Ok(())
 }

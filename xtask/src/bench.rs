@@ -3,13 +3,16 @@
 mod document;
 mod exposure;
 mod gap;
+mod growth;
 mod iommu;
 mod irqsoff;
 mod lateness;
 mod load;
 mod peers;
 mod resolution;
+mod start;
 mod table;
+mod usage;
 mod watching;
 
 use std::path::Path;
@@ -34,6 +37,10 @@ pub(crate) enum Name {
     Lateness,
     /// Windows kept and exposure, idle and busy
     Exposure,
+    /// Time from exec to the first window, and what a snapshot costs at 2, 64 and 255 CPUs
+    Start,
+    /// What a year costs, and 10,000 nodes
+    Growth,
     /// CPU time that `smilat irqsoff` takes, idle and busy
     Irqsoff,
     /// Instructions of a map or unmap under `smilat iommu`, beside the trace buffer's readers
@@ -51,6 +58,8 @@ impl Name {
             Self::Watching => watching::watching(smilat),
             Self::Lateness => lateness::lateness(smilat),
             Self::Exposure => exposure::exposure(smilat),
+            Self::Start => start::start(smilat),
+            Self::Growth => growth::growth(smilat),
             Self::Irqsoff => irqsoff::irqsoff(smilat),
             Self::Iommu => iommu::iommu(),
         }

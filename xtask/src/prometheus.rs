@@ -1,4 +1,4 @@
-//! A real Prometheus for the tests, and its promtool: those on `PATH`, or Debian's, in the cache.
+//! A real Prometheus for tests and benchmarks, and its promtool: those on `PATH`, or Debian's, in the cache.
 
 use std::{
     path::{Path, PathBuf},
@@ -25,7 +25,8 @@ pub(crate) fn tell(tests: &mut Command) -> Result<()> {
     Ok(())
 }
 
-fn find() -> Result<[PathBuf; 2]> {
+/// Prometheus and promtool.
+pub(crate) fn find() -> Result<[PathBuf; 2]> {
     if let [Some(prometheus), Some(promtool)] = PROGRAMS.map(sh::find) {
         return Ok([prometheus, promtool]);
     }
