@@ -38,6 +38,7 @@ mod pci;
 mod peers;
 mod raw_trace;
 mod reader;
+mod recall;
 mod settings;
 mod silence;
 mod spin;
@@ -45,6 +46,7 @@ mod state;
 mod symbols;
 mod telling;
 mod tracers;
+mod truth;
 mod unproven;
 mod verify;
 mod vfio;
@@ -78,11 +80,13 @@ enum Set {
     IommuPassthrough,
     /// As [`Set::Iommu`], but one CPU whose clock counts instructions.
     IommuCost,
+    /// As [`Set::Rt`].
+    Recall,
 }
 
 use Set::{
-    Amd, Broadcast, Exact, Iommu, IommuCost, IommuPassthrough, Irqsoff, IrqsoffExact, Rt, SmmOff,
-    Stock,
+    Amd, Broadcast, Exact, Iommu, IommuCost, IommuPassthrough, Irqsoff, IrqsoffExact, Recall, Rt,
+    SmmOff, Stock,
 };
 
 impl Set {
@@ -99,6 +103,7 @@ impl Set {
             "iommu" => Iommu,
             "iommu-pt" => IommuPassthrough,
             "iommu-cost" => IommuCost,
+            "recall" => Recall,
             _ => return None,
         })
     }
@@ -115,7 +120,7 @@ impl Set {
     fn set_up(self) -> io::Result<()> {
         match self {
             Stock | Rt | Exact | Amd | Irqsoff | IrqsoffExact | Iommu | IommuPassthrough
-            | IommuCost => Ok(()),
+            | IommuCost | Recall => Ok(()),
             Broadcast => smi::broadcast(),
             SmmOff => smi::disarm_port(),
         }
@@ -233,6 +238,7 @@ const TESTS: &[Test] = tests! {
     iommu_refusals::a_machine_in_passthrough_is_told_why_nothing_is_mapped on [IommuPassthrough];
     iommu_refusals::without_an_iommu_the_remedy_is_told on [Stock];
     iommu_cost::an_event_costs_so_much_under_each_who_watches on [IommuCost];
+    recall::smis_of_every_rate_are_seen on [Recall];
     iommu_machine::a_machine_in_passthrough_translates_for_no_device on [IommuPassthrough];
 };
 
