@@ -8,6 +8,7 @@ mod irqsoff;
 mod lateness;
 mod load;
 mod peers;
+mod recall;
 mod resolution;
 mod table;
 
@@ -25,6 +26,8 @@ use crate::{run, sh};
 pub(crate) enum Name {
     /// Nanoseconds of one step of the spin loop, beside oslat
     Resolution,
+    /// SMIs of known number that each detector sees, at 1 to 1,000 of them in a second, beside rtla hwnoise and hwlatdetect
+    Recall,
     /// Nanoseconds to record a gap within the kernel, with and without its cause
     Gap,
     /// Lateness of a timer while smilat runs, by length of the stretches, as cyclictest sees it
@@ -44,6 +47,7 @@ impl Name {
     fn run(self, smilat: &Path) -> Result<Section> {
         match self {
             Self::Resolution => resolution::resolution(smilat),
+            Self::Recall => recall::recall(),
             Self::Gap => gap::gap(),
             Self::Lateness => lateness::lateness(smilat),
             Self::Exposure => exposure::exposure(smilat),

@@ -182,6 +182,8 @@ pub(crate) enum Measurement {
     /// What a map or unmap costs under each of those who watch. The machine's clock counts instructions: what a thread takes
     /// is the same each time, whatever the host does.
     Iommu,
+    /// How many SMIs detectors see, at rates up to a thousand in a second.
+    Recall,
 }
 
 impl Measurement {
@@ -191,6 +193,7 @@ impl Measurement {
                 peers: Peers::TraceCmd,
                 ..Bench::new(Kernel::Stock6_12, Profile::IommuExact, "iommu-cost").with_mapper()
             },
+            Self::Recall => Bench::new(Kernel::Rt6_12, Profile::TwoCpus, "recall").with_peers(),
         }
     }
 }
