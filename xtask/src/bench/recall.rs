@@ -131,7 +131,9 @@ SMIs of known length are fired at CPU 1 of an emulated machine (two CPUs, Linux 
 second and at random distances, while a detector watches that CPU, 36 ms of every 40 ms; one after the other in the same machine, \
 all with a threshold of four fifths of the SMIs' length. The SMM handler logs each SMI; the handler's and the CPU's own counts \
 agree with the number fired, or the run fails. *Within exposure* are those that found interrupts off and the CPU in the detector's \
-loop or in the clock that it reads, by the state that the CPU saved. *Seen* are those for which a gap was told that holds half of \
+loop or in the clock that it reads, by the state that the CPU saved. Others read that clock with interrupts off, too, and what \
+records a gap does, so a few of those that count as missed may have come when nothing watched; the machine's console says of each \
+where it came and how long after a gap. *Seen* are those for which a gap was told that holds half of \
 them or more; *sharing a gap* are those of them that came before the CPU got to its next reading after another. *While recording* \
 are SMIs, not within exposure, that came up to 2 ms after a gap, outside of the loop. *Without an SMI* are gaps \
 told above the threshold that no SMI explains: the emulator's and its host's own. *Counted* is what the tool itself counts above \
