@@ -9,6 +9,7 @@ mod irqsoff;
 mod lateness;
 mod load;
 mod peers;
+mod recall;
 mod resolution;
 mod start;
 mod table;
@@ -29,6 +30,8 @@ use crate::{run, sh};
 pub(crate) enum Name {
     /// Nanoseconds of one step of the spin loop, beside oslat
     Resolution,
+    /// SMIs of known number that each detector sees, at 1 to 1,000 of them in a second, beside rtla hwnoise and hwlatdetect
+    Recall,
     /// Nanoseconds to record a gap within the kernel, with and without its cause
     Gap,
     /// CPU time, wake-ups and memory of a smilat that runs, beside rtla hwnoise, hwlatdetect and turbostat
@@ -54,6 +57,7 @@ impl Name {
     fn run(self, smilat: &Path) -> Result<Section> {
         match self {
             Self::Resolution => resolution::resolution(smilat),
+            Self::Recall => recall::recall(),
             Self::Gap => gap::gap(),
             Self::Watching => watching::watching(smilat),
             Self::Lateness => lateness::lateness(smilat),

@@ -1,70 +1,27 @@
 //! How many SMIs each detector sees, and how long it says they were: the same SMIs for all, one detector after the
 //! other in the same machine. What comes out are the rows of `docs/accuracy.md`.
 
-use std::{
-    collections::BTreeMap,
-    fs, thread,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, fs, thread, time::Duration};
 
-use smi_user::{kernel::sched, model::Gap};
+use smi_user::kernel::sched;
 
 use super::{
-    measured::{Comparison, SLACK_NS, Seen, THRESHOLD, nanoseconds, overlap, span},
-    peers::{Hwlatdetect, HwlatdetectSample, Hwnoise, Sampling},
-    smi::{self, Moment, Smi},
+    measured::{Comparison, SLACK_NS, Seen, THRESHOLD},
+    peers::{Hwlatdetect, Hwnoise, Sampling},
+    smi::{self, Moment},
     spin,
     symbols::Symbols,
+    truth::{AllTold, Fired, Kind, TRACER_LOOP, Told, WIDTH, WINDOW},
     watch::Watch,
 };
 
 const LENGTH: Duration = Duration::from_millis(5);
-
-/// Time sampled, and of how much.
-const WIDTH: Duration = Duration::from_millis(36);
-const WINDOW: Duration = Duration::from_millis(40);
 
 /// Threshold of the tools that tell the longest gap of a window: above most of what emulated CPUs have of their own.
 const WINDOW_THRESHOLD: Duration = Duration::from_millis(1);
 
 /// SMIs of [`LENGTH`] that must have come while the detector sampled.
 const INSIDE: usize = 200;
-
-/// Where a CPU is while a tracer samples it: in its loop, or in the clock that the loop reads.
-const TRACER_LOOP: [&str; 11] = [
-    // hwlat's, with what the compiler put into it.
-    "kthread_fn",
-    "kthread_per_cpu_fn",
-    "get_sample",
-    // osnoise's.
-    "run_osnoise",
-    "osnoise_main",
-    "kthread_should_stop",
-    "rcu_momentary_eqs",
-    // The clock's.
-    "trace_clock_local",
-    "sched_clock",
-    "sched_clock_noinstr",
-    "native_sched_clock",
-];
-
-/// An SMI that was fired, and when it was.
-#[derive(Clone, Copy, Debug)]
-struct Fired {
-    smi: Smi,
-    begin: SystemTime,
-    end: SystemTime,
-    /// Of [`LENGTH`], or without a length.
-    is_long: bool,
-    /// It came while the detector sampled.
-    is_inside: bool,
-}
-
-impl Fired {
-    fn length_ns(&self) -> u64 {
-        nanoseconds(self.smi.end_tsc - self.smi.begin_tsc)
-    }
-}
 
 /// From one SMI to the next, at least: one in a window at most.
 const APART: Duration = Duration::from_millis(50);
@@ -96,98 +53,30 @@ fn inject(symbols: &Symbols, functions: &[&str], apart: Duration) -> Vec<Fired> 
         let [smi] = smi::records(handler)[..] else {
             panic!("more than one SMI came");
         };
-        let is_inside = !smi.interrupts_on && symbols.is_in(smi.rip, functions);
-        if !is_inside && !smi.interrupts_on {
+        let one = Fired::new(smi, is_long, &moment, symbols, functions);
+        if !one.is_inside && !smi.interrupts_on {
             *elsewhere
                 .entry(symbols.name_of(smi.rip).to_owned())
                 .or_default() += 1;
         }
-        inside += usize::from(is_inside && is_long);
-        fired.push(Fired {
-            smi,
-            begin: moment.wall_at(smi.begin_tsc),
-            end: moment.wall_at(smi.end_tsc),
-            is_long,
-            is_inside,
-        });
+        inside += usize::from(one.is_inside && is_long);
+        fired.push(one);
     }
     fired
 }
 
-/// A gap, or what a tool makes of a window, as it was told.
-#[derive(Clone, Copy, Debug)]
-struct Told {
-    end: SystemTime,
-    duration_ns: u64,
-}
-
-impl From<&Gap> for Told {
-    fn from(gap: &Gap) -> Self {
-        Self {
-            end: gap.end_time.into(),
-            duration_ns: gap.duration_ns,
-        }
-    }
-}
-
-impl From<&HwlatdetectSample> for Told {
-    fn from(sample: &HwlatdetectSample) -> Self {
-        Self {
-            end: sample.time,
-            duration_ns: sample.inner_us.max(sample.outer_us) * 1_000,
-        }
-    }
-}
-
-/// What a tool tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// Each gap, when it ended.
-    Gaps,
-    /// The longest gap of each window, dated by the first.
-    Windows,
-}
-
-impl Told {
-    /// How well this fits what `fired` made, the less the better; `None` when it cannot be that.
-    fn misfit(&self, fired: &Fired, kind: Kind) -> Option<Duration> {
-        let length = Duration::from_nanos(fired.length_ns());
-        match kind {
-            Kind::Gaps => {
-                // It holds the SMI, but for what two clocks differ.
-                let smi = fired.begin..fired.end;
-                let common = overlap(&span(self.end, self.duration_ns), &smi)?;
-                (common * 2 >= length).then(|| length.saturating_sub(common))
-            }
-            // Dated by the first gap of the window above the threshold. Tools that know no parts of a microsecond cut
-            // them off.
-            Kind::Windows => {
-                let apart = apart(self.end, fired.end);
-                let fits = apart <= WIDTH + LENGTH && self.duration_ns + 1_000 >= fired.length_ns();
-                fits.then_some(apart)
-            }
-        }
-    }
-}
-
-fn apart(a: SystemTime, b: SystemTime) -> Duration {
-    a.duration_since(b).unwrap_or_else(|error| error.duration())
-}
-
 /// Compares what was told with what was fired.
-fn compare(kind: Kind, fired: &[Fired], told: &[Told]) -> Comparison {
+fn compare(kind: Kind, fired: &[Fired], told: Vec<Told>) -> Comparison {
+    let told = AllTold::new(kind, told);
     let mut comparison = Comparison::new(LENGTH);
-    let mut used = vec![false; told.len()];
+    let mut used = vec![false; told.as_slice().len()];
     let considered = |one: &&Fired| kind == Kind::Gaps || one.is_long;
-    for one in fired.iter().filter(considered) {
-        let found = (0..told.len())
-            .filter(|place| !used[*place])
-            .filter_map(|place| Some((told[place].misfit(one, kind)?, place)))
-            .min()
-            .map(|(_, place)| place);
+    let considered: Vec<&Fired> = fired.iter().filter(considered).collect();
+    let found = told.of_each(considered.iter().copied());
+    for (one, found) in considered.into_iter().zip(found) {
         let seen = found.map(|place| Seen {
             length_ns: one.length_ns(),
-            gap_ns: told[place].duration_ns,
+            gap_ns: told.as_slice()[place].duration_ns,
         });
         match (one.is_inside, one.is_long, seen) {
             (true, true, Some(seen)) => comparison.seen(seen),
@@ -200,8 +89,8 @@ fn compare(kind: Kind, fired: &[Fired], told: &[Told]) -> Comparison {
             used[place] = true;
         }
     }
-    for (place, told) in told.iter().enumerate() {
-        if !used[place] {
+    for (told, used) in told.as_slice().iter().zip(used) {
+        if !used {
             comparison.noise(told.duration_ns);
         }
     }
@@ -247,7 +136,7 @@ fn smilat(
         .collect();
     let last = all.last().expect("a snapshot");
     assert_eq!(told.len() as u64, last.cpus[0].gaps.count);
-    let comparison = compare(kind, &fired, &told);
+    let comparison = compare(kind, &fired, told);
     println!("TABLE | smilat {detector} | {}", comparison.row());
     // Two in a hundred may be missed: what was in the clock's functions need not have been in the detector's loop.
     let control_ns = control_ns.unwrap_or_else(|| comparison.control_ns());
@@ -292,7 +181,7 @@ fn hwlatdetect(symbols: &Symbols) {
     let told: Vec<Told> = report.samples.iter().map(Told::from).collect();
     println!(
         "TABLE | hwlatdetect | {}",
-        compare(Kind::Windows, &fired, &told).row()
+        compare(Kind::Windows, &fired, told).row()
     );
 }
 

@@ -38,6 +38,7 @@ mod pci;
 mod peers;
 mod raw_trace;
 mod reader;
+mod recall;
 mod settings;
 mod silence;
 mod spin;
@@ -45,6 +46,7 @@ mod state;
 mod symbols;
 mod telling;
 mod tracers;
+mod truth;
 mod unproven;
 mod verify;
 mod vfio;
@@ -81,11 +83,13 @@ enum Set {
     IommuCost,
     /// Two CPUs or many, whose clock counts instructions, and a kernel with hwlat and osnoise.
     Watching,
+    /// As [`Set::Rt`].
+    Recall,
 }
 
 use Set::{
-    Amd, Broadcast, Exact, Iommu, IommuCost, IommuPassthrough, Irqsoff, IrqsoffExact, Rt, SmmOff,
-    Stock, Watching,
+    Amd, Broadcast, Exact, Iommu, IommuCost, IommuPassthrough, Irqsoff, IrqsoffExact, Recall, Rt,
+    SmmOff, Stock, Watching,
 };
 
 impl Set {
@@ -103,6 +107,7 @@ impl Set {
             "iommu-pt" => IommuPassthrough,
             "iommu-cost" => IommuCost,
             "watching" => Watching,
+            "recall" => Recall,
             _ => return None,
         })
     }
@@ -118,10 +123,9 @@ impl Set {
     /// Makes the machine what its tests take it for, where QEMU's command line cannot.
     fn set_up(self) -> io::Result<()> {
         match self {
-            Stock | Rt | Exact | Amd | Irqsoff | IrqsoffExact | Iommu | IommuPassthrough
-            | IommuCost | Watching => Ok(()),
             Broadcast => smi::broadcast(),
             SmmOff => smi::disarm_port(),
+            _ => Ok(()),
         }
     }
 }
@@ -238,6 +242,7 @@ const TESTS: &[Test] = tests! {
     iommu_refusals::without_an_iommu_the_remedy_is_told on [Stock];
     iommu_cost::an_event_costs_so_much_under_each_who_watches on [IommuCost];
     watching::watching_costs_so_much on [Watching];
+    recall::smis_of_every_rate_are_seen on [Recall];
     iommu_machine::a_machine_in_passthrough_translates_for_no_device on [IommuPassthrough];
 };
 

@@ -354,7 +354,7 @@ pub fn wait_for(count: u32) {
             "{} SMIs of {count} ended",
             handler_count()
         );
-        thread::sleep(Duration::from_millis(1));
+        thread::sleep(Duration::from_micros(100));
     }
 }
 

@@ -43,6 +43,13 @@ impl Symbols {
         self.names_of(address).next().unwrap_or("user space")
     }
 
+    /// That function, and how far from its begin `address` is.
+    pub(super) fn place_of(&self, address: u64) -> String {
+        let after = self.0.partition_point(|(start, _)| *start <= address);
+        let start = after.checked_sub(1).map_or(0, |last| self.0[last].0);
+        format!("{}+{:#x}", self.name_of(address), address - start)
+    }
+
     /// Whether `address` is in one of `functions`; those of BPF programs are told by how their names end.
     pub(super) fn is_in(&self, address: u64, functions: &[&str]) -> bool {
         self.names_of(address).any(|name| {
