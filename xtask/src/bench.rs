@@ -23,7 +23,7 @@ use clap::ValueEnum;
 
 pub(crate) use self::peers::install as install_peers;
 use self::{document::Document, table::Section};
-use crate::{run, sh};
+use crate::{dist, sh};
 
 /// The benchmarks, in the order in which they are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -83,7 +83,7 @@ pub(crate) fn bench(names: &[Name]) -> Result<()> {
         "benchmarks set priorities and load BPF; run `cargo xtask bench` as root"
     );
     peers::install()?;
-    let smilat = run::build()?;
+    let smilat = dist::build()?;
     let all = Name::value_variants();
     let order: Vec<String> = all.iter().map(|name| name.name()).collect();
     for name in if names.is_empty() { all } else { names } {

@@ -24,8 +24,8 @@ const FILES: [&str; 8] = [
 /// Folders that are packed whole.
 const FOLDERS: [&str; 2] = ["docs", "deploy"];
 
-/// Packs the release; prints what was made.
-pub(crate) fn dist() -> Result<()> {
+/// Builds smilat as it is released; returns where it is.
+pub(crate) fn build() -> Result<PathBuf> {
     ebpf::build()?;
     sh::run(sh::cargo().args([
         "build",
@@ -35,8 +35,13 @@ pub(crate) fn dist() -> Result<()> {
         "--package",
         "smi-user",
     ]))?;
+    Ok(sh::root().join("target/dist/smilat"))
+}
+
+/// Packs the release; prints what was made.
+pub(crate) fn dist() -> Result<()> {
+    let binary = build()?;
     let dist = sh::root().join("target/dist");
-    let binary = dist.join("smilat");
     let documents = documents(&binary)?;
     println!("{}", archive(&dist, &binary, &documents)?.display());
     println!("{}", deb("dist", &dist, &[])?.display());

@@ -186,6 +186,8 @@ pub(crate) enum Measurement {
     WatchingTwo,
     /// The same on 255.
     WatchingMany,
+    /// How many SMIs detectors see, at rates up to a thousand in a second.
+    Recall,
 }
 
 impl Measurement {
@@ -203,6 +205,7 @@ impl Measurement {
                 peers: Peers::Watchers,
                 ..Bench::new(Kernel::Rt6_12, Profile::ExactMany, "watching")
             },
+            Self::Recall => Bench::new(Kernel::Rt6_12, Profile::TwoCpus, "recall").with_peers(),
         }
     }
 }
