@@ -51,6 +51,7 @@ mod vfio;
 mod watch;
 mod watching;
 mod wire;
+mod workload;
 
 use std::{any::Any, fs, io, thread};
 
@@ -81,11 +82,13 @@ enum Set {
     IommuCost,
     /// Two CPUs or many, whose clock counts instructions, and a kernel with hwlat and osnoise.
     Watching,
+    /// As [`Set::Rt`], with redis.
+    Workload,
 }
 
 use Set::{
     Amd, Broadcast, Exact, Iommu, IommuCost, IommuPassthrough, Irqsoff, IrqsoffExact, Rt, SmmOff,
-    Stock, Watching,
+    Stock, Watching, Workload,
 };
 
 impl Set {
@@ -103,6 +106,7 @@ impl Set {
             "iommu-pt" => IommuPassthrough,
             "iommu-cost" => IommuCost,
             "watching" => Watching,
+            "workload" => Workload,
             _ => return None,
         })
     }
@@ -119,7 +123,7 @@ impl Set {
     fn set_up(self) -> io::Result<()> {
         match self {
             Stock | Rt | Exact | Amd | Irqsoff | IrqsoffExact | Iommu | IommuPassthrough
-            | IommuCost | Watching => Ok(()),
+            | IommuCost | Watching | Workload => Ok(()),
             Broadcast => smi::broadcast(),
             SmmOff => smi::disarm_port(),
         }
@@ -239,6 +243,7 @@ const TESTS: &[Test] = tests! {
     iommu_cost::an_event_costs_so_much_under_each_who_watches on [IommuCost];
     watching::watching_costs_so_much on [Watching];
     iommu_machine::a_machine_in_passthrough_translates_for_no_device on [IommuPassthrough];
+    workload::redis_serves_so_much_under_each_who_watches on [Workload];
 };
 
 /// Sets the machine up, then runs the tests or gives people a shell. Does not return.

@@ -186,6 +186,8 @@ pub(crate) enum Measurement {
     WatchingTwo,
     /// The same on 255.
     WatchingMany,
+    /// What a busy machine loses to each of those who look for gaps, both CPUs at their real speed.
+    Workload,
 }
 
 impl Measurement {
@@ -202,6 +204,10 @@ impl Measurement {
             Self::WatchingMany => Bench {
                 peers: Peers::Watchers,
                 ..Bench::new(Kernel::Rt6_12, Profile::ExactMany, "watching")
+            },
+            Self::Workload => Bench {
+                peers: Peers::DetectorsAndRedis,
+                ..Bench::new(Kernel::Rt6_12, Profile::TwoCpus, "workload")
             },
         }
     }
