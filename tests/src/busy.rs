@@ -3,7 +3,7 @@
 //! Both keep to the CPUs of the thread that starts them, so that it decides where the load is.
 
 use std::{
-    io::{self, Read as _},
+    io::{self, Read as _, Seek as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::process::CommandExt as _,
     process::{Command, Stdio},
@@ -81,15 +81,15 @@ impl Redis {
 
     #[track_caller]
     fn ask(&self, requests: u64) -> String {
+        let mut output = tempfile::tempfile().expect("a file");
         let mut benchmark = Killed::start(
             Command::new(BENCHMARK)
                 .args(["-p", &self.port.to_string(), "--threads", THREADS])
                 .args(["-t", "get", "-n", &requests.to_string()])
-                .stdout(Stdio::piped()),
+                .stdout(output.try_clone().expect("a descriptor")),
         );
         let began = Instant::now();
         let status = loop {
-            // What it prints meanwhile is little enough for the pipe.
             if let Some(status) = benchmark.try_wait().expect("a child") {
                 break status;
             }
@@ -98,14 +98,22 @@ impl Redis {
         };
         assert!(status.success(), "redis-benchmark: {status}");
         let mut report = String::new();
-        let mut output = benchmark.stdout.take().expect("piped");
+        output.rewind().expect("a file");
         output.read_to_string(&mut report).expect("UTF-8");
-        // Before it goes the progress, each line of it over the one before.
-        report
-            .split('\r')
-            .next_back()
-            .unwrap_or_default()
-            .to_owned()
+        shortened(&report)
+    }
+}
+
+/// A report of redis-benchmark without its progress, whose lines are each written over the one before, and the second of two
+/// listings of latencies, which may be long.
+fn shortened(report: &str) -> String {
+    let report = report.split('\r').next_back().unwrap_or_default();
+    match report.split_once("Cumulative distribution") {
+        Some((listing, rest)) => {
+            let summary = rest.find("Summary:").map_or("", |at| &rest[at..]);
+            format!("{listing}{summary}")
+        }
+        None => report.to_owned(),
     }
 }
 

@@ -7,6 +7,8 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
     time::Duration,
 };
 
@@ -22,6 +24,9 @@ const ROUNDS: usize = 5;
 
 /// How long redis is asked in each run.
 const ASKED: Duration = Duration::from_secs(4);
+
+/// How long the first snapshot may take to come.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How smilat is set.
 #[derive(Clone, Copy)]
@@ -114,7 +119,8 @@ impl Setting {
 /// A smilat under way.
 struct Watching {
     smilat: Killed,
-    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    /// What it prints, as it comes.
+    lines: Receiver<String>,
 }
 
 impl Watching {
@@ -129,20 +135,27 @@ impl Watching {
                 .args(["--irqs-off-max", &format!("{}us", setting.irqs_off_max_us)])
                 .stdout(Stdio::piped()),
         );
-        let mut lines = BufReader::new(smilat.stdout.take().expect("piped")).lines();
-        lines.next().expect("a snapshot").expect("UTF-8");
+        let output = BufReader::new(smilat.stdout.take().expect("piped"));
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in output.lines() {
+                if sender.send(line.expect("UTF-8")).is_err() {
+                    break;
+                }
+            }
+        });
+        lines.recv_timeout(PATIENCE).expect("a first snapshot");
         Self { smilat, lines }
     }
 
     /// Ends it; the share of its time that each CPU was sampled.
     fn sampled(self) -> Vec<f64> {
         self.smilat.signal(libc::SIGINT);
-        let last = self.lines.last().expect("a snapshot").expect("UTF-8");
+        let last = self.lines.iter().last().expect("a snapshot");
         let last: Snapshot = serde_json::from_str(&last).expect("a snapshot");
         assert!(last.last, "smilat did not end as it should");
-        let elapsed_ns = last.elapsed_ns as f64;
         let cpus = last.cpus.iter();
-        cpus.map(|cpu| cpu.exposure_ns as f64 / elapsed_ns)
+        cpus.map(|cpu| cpu.exposure_ns as f64 / last.elapsed_ns as f64)
             .collect()
     }
 }
