@@ -159,15 +159,16 @@ fn sampled_by(threads: &str, ask: impl FnOnce() -> String) -> (String, f64) {
     (report, sampled)
 }
 
-/// The scheduler's statistics of the processes whose name begins so.
+/// The scheduler's statistics of the kernel's threads whose name begins so.
 fn schedstats(name: &str) -> Vec<PathBuf> {
     let processes = fs::read_dir("/proc").expect("/proc");
     let processes = processes.map(|process| process.expect("an entry").path());
     processes
         .filter(|process| {
-            // It is no process, or has ended.
-            let comm = fs::read_to_string(process.join("comm")).unwrap_or_default();
-            comm.starts_with(name)
+            // Empty as well where it is no process, or has ended.
+            let read = |file: &str| fs::read_to_string(process.join(file)).unwrap_or_default();
+            // hwlatdetect itself begins so too; the kernel's threads have no command line.
+            read("comm").starts_with(name) && read("cmdline").is_empty()
         })
         .map(|process| process.join("schedstat"))
         .collect()
