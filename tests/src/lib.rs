@@ -2,6 +2,7 @@
 //! the environment.
 
 pub mod browser;
+pub mod busy;
 pub mod capabilities;
 pub mod cost;
 pub mod day;

@@ -15,6 +15,7 @@ mod start;
 mod table;
 mod usage;
 mod watching;
+mod workload;
 
 use std::path::Path;
 
@@ -48,6 +49,8 @@ pub(crate) enum Name {
     Irqsoff,
     /// Instructions of a map or unmap under `smilat iommu`, beside the trace buffer's readers
     Iommu,
+    /// Requests served and computing done by a busy machine, by how much is sampled, beside rtla hwnoise and hwlatdetect
+    Workload,
 }
 
 /// Rounds of a comparison; its members take turns, so that a slow spell of the machine hits all.
@@ -66,6 +69,7 @@ impl Name {
             Self::Growth => growth::growth(smilat),
             Self::Irqsoff => irqsoff::irqsoff(smilat),
             Self::Iommu => iommu::iommu(),
+            Self::Workload => workload::workload(smilat),
         }
     }
 

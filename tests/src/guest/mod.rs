@@ -53,6 +53,7 @@ mod vfio;
 mod watch;
 mod watching;
 mod wire;
+mod workload;
 
 use std::{any::Any, fs, io, thread};
 
@@ -85,11 +86,13 @@ enum Set {
     Watching,
     /// As [`Set::Rt`].
     Recall,
+    /// As [`Set::Rt`], with redis.
+    Workload,
 }
 
 use Set::{
     Amd, Broadcast, Exact, Iommu, IommuCost, IommuPassthrough, Irqsoff, IrqsoffExact, Recall, Rt,
-    SmmOff, Stock, Watching,
+    SmmOff, Stock, Watching, Workload,
 };
 
 impl Set {
@@ -108,6 +111,7 @@ impl Set {
             "iommu-cost" => IommuCost,
             "watching" => Watching,
             "recall" => Recall,
+            "workload" => Workload,
             _ => return None,
         })
     }
@@ -244,6 +248,7 @@ const TESTS: &[Test] = tests! {
     watching::watching_costs_so_much on [Watching];
     recall::smis_of_every_rate_are_seen on [Recall];
     iommu_machine::a_machine_in_passthrough_translates_for_no_device on [IommuPassthrough];
+    workload::redis_serves_so_much_under_each_who_watches on [Workload];
 };
 
 /// Sets the machine up, then runs the tests or gives people a shell. Does not return.

@@ -160,9 +160,18 @@ impl Hwnoise {
     /// When it does not.
     #[track_caller]
     pub(super) fn start(sampling: Sampling) -> Self {
+        Self::start_on(&CPU.to_string(), sampling)
+    }
+
+    /// The same on the CPUs of a list, CPU 1 among them.
+    ///
+    /// # Panics
+    /// When it does not watch.
+    #[track_caller]
+    pub(super) fn start_on(cpus: &str, sampling: Sampling) -> Self {
         let mut command = Command::new("/usr/bin/rtla");
         command
-            .args(["hwnoise", "--quiet", "--cpus", &CPU.to_string()])
+            .args(["hwnoise", "--quiet", "--cpus", cpus])
             .args(["--threshold", &micros(sampling.threshold)])
             .args(["--runtime", &micros(sampling.width)])
             .args(["--period", &micros(sampling.window)])
@@ -268,6 +277,15 @@ impl Hwlatdetect {
     /// When it does not watch.
     #[track_caller]
     pub(super) fn start(sampling: Sampling, hard_limit: Duration) -> Self {
+        Self::start_on(&CPU.to_string(), sampling, hard_limit)
+    }
+
+    /// The same on the CPUs of a list.
+    ///
+    /// # Panics
+    /// When it does not watch.
+    #[track_caller]
+    pub(super) fn start_on(cpus: &str, sampling: Sampling, hard_limit: Duration) -> Self {
         let found = State::read();
         // A window shorter than the width it finds makes it fail: it writes half of the window as the new width, with
         // a decimal point, which the kernel refuses. So it finds the width it is to set.
@@ -276,7 +294,7 @@ impl Hwlatdetect {
         let us = |time| format!("{}us", micros(time));
         let mut command = Command::new("/usr/sbin/hwlatdetect");
         command
-            .args(["--cpu-list", &CPU.to_string()])
+            .args(["--cpu-list", cpus])
             .args(["--threshold", &us(sampling.threshold)])
             .args(["--hardlimit", &us(hard_limit)])
             .args(["--window", &us(sampling.window)])

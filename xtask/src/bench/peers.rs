@@ -7,10 +7,12 @@ use anyhow::Result;
 use crate::{setup, sh};
 
 /// Programs, and the packages they come in.
-const PEERS: [(&str, &str); 3] = [
+const PEERS: [(&str, &str); 4] = [
     ("oslat", "rt-tests"),
     ("cyclictest", "rt-tests"),
     ("stress-ng", "stress-ng"),
+    // The server is in it too (`tests/src/busy.rs`), and no service.
+    ("redis-benchmark", "redis-tools"),
 ];
 
 /// Installs those that are missing.

@@ -188,6 +188,8 @@ pub(crate) enum Measurement {
     WatchingMany,
     /// How many SMIs detectors see, at rates up to a thousand in a second.
     Recall,
+    /// What a busy machine loses to each of those who look for gaps, both CPUs at their real speed.
+    Workload,
 }
 
 impl Measurement {
@@ -206,6 +208,10 @@ impl Measurement {
                 ..Bench::new(Kernel::Rt6_12, Profile::ExactMany, "watching")
             },
             Self::Recall => Bench::new(Kernel::Rt6_12, Profile::TwoCpus, "recall").with_peers(),
+            Self::Workload => Bench {
+                peers: Peers::DetectorsAndRedis,
+                ..Bench::new(Kernel::Rt6_12, Profile::TwoCpus, "workload")
+            },
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::packages::cache;
+use super::{TARGET_DIR, packages::cache};
 use crate::{packages, sh};
 
 /// The one series whose rtla is known to be made of these source files and nothing else.
@@ -49,6 +49,8 @@ const TRACE_CMD_PACKAGES: [&str; 5] = [
 
 const TURBOSTAT: &str = "usr/sbin/turbostat";
 const TURBOSTAT_PACKAGES: [&str; 3] = ["linux-cpupower", "libcap2", "libc6"];
+/// The server, by the name of its checker, which is the same program, and the benchmark (`tests/src/busy.rs`).
+const REDIS: [&str; 2] = ["usr/bin/redis-check-rdb", "usr/bin/redis-benchmark"];
 
 /// Which of them a machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +63,8 @@ pub(super) enum Peers {
     TraceCmd,
     /// Those that find gaps, and turbostat, which counts SMIs.
     Watchers,
+    /// Those that find gaps, and redis to keep the machine busy.
+    DetectorsAndRedis,
 }
 
 /// The trees with the tools, made first where they are missing.
@@ -74,6 +78,7 @@ pub(super) fn trees(peers: Peers) -> Result<Vec<PathBuf>> {
             hwlatdetect()?,
             program(TURBOSTAT, &TURBOSTAT_PACKAGES)?,
         ],
+        Peers::DetectorsAndRedis => vec![rtla()?, hwlatdetect()?, redis()?],
     })
 }
 
@@ -95,6 +100,23 @@ fn program(place: &str, packages: &[&str]) -> Result<PathBuf> {
         unpacked.copy_libraries_into(tree)?;
         Ok(fs::remove_dir_all(work)?)
     })?;
+    Ok(tree)
+}
+
+/// The tree with redis, the very one that is installed on this machine.
+fn redis() -> Result<PathBuf> {
+    let tree = sh::root().join(TARGET_DIR).join("redis");
+    if tree.is_dir() {
+        fs::remove_dir_all(&tree)?;
+    }
+    for program in REDIS {
+        let installed = Unpacked {
+            root: PathBuf::from("/"),
+            program: Path::new("/").join(program),
+        };
+        copy(&installed.program, &tree.join(program))?;
+        installed.copy_libraries_into(&tree)?;
+    }
     Ok(tree)
 }
 
