@@ -3,6 +3,7 @@
 mod document;
 mod exposure;
 mod gap;
+mod gap_readers;
 mod growth;
 mod iommu;
 mod irqsoff;
@@ -12,6 +13,7 @@ mod peers;
 mod recall;
 mod resolution;
 mod start;
+mod steps;
 mod table;
 mod usage;
 mod watching;
@@ -29,11 +31,11 @@ use crate::{dist, sh};
 /// The benchmarks, in the order in which they are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Name {
-    /// Nanoseconds of one step of the spin loop, beside oslat
+    /// Length of one step of the detectors' loops, beside oslat, on average and at the 99.99th percentile
     Resolution,
     /// SMIs of known number that each detector sees, at 1 to 1,000 of them in a second, beside rtla hwnoise and hwlatdetect
     Recall,
-    /// Nanoseconds to record a gap within the kernel, with and without its cause
+    /// Nanoseconds to record a gap within the kernel, and instructions of a gap beside those who read events as text and by perf
     Gap,
     /// CPU time, wake-ups and memory of a smilat that runs, beside rtla hwnoise, hwlatdetect and turbostat
     Watching,

@@ -105,6 +105,44 @@ pub(crate) fn to_install(package: &str) -> Result<Vec<String>> {
     Ok(packages)
 }
 
+/// A package, and all packages of libraries that it needs, directly or not.
+pub(crate) fn with_libraries(package: &str) -> Result<Vec<String>> {
+    need_apt()?;
+    let depends = || {
+        sh::read(Command::new("apt-cache").args([
+            "depends",
+            "--recurse",
+            "--no-recommends",
+            "--no-suggests",
+            "--no-enhances",
+            "--no-conflicts",
+            "--no-breaks",
+            "--no-replaces",
+            package,
+        ]))
+    };
+    let tree = if let Ok(tree) = depends() {
+        tree
+    } else {
+        update()?;
+        depends()?
+    };
+    let mut packages: Vec<String> = libraries(&tree).map(str::to_owned).collect();
+    packages.push(package.to_owned());
+    packages.sort_unstable();
+    packages.dedup();
+    Ok(packages)
+}
+
+/// The libraries among what `apt-cache depends` lists: names of packages at the beginning of a line, below each what it needs.
+/// Parts of Python that are named as libraries are not linked with.
+fn libraries(tree: &str) -> impl Iterator<Item = &str> {
+    tree.lines().filter(|line| {
+        let linked = line.starts_with("lib") || *line == "zlib1g";
+        linked && !line.ends_with("-minimal") && !line.ends_with("-stdlib")
+    })
+}
+
 /// Unpacks packages into `root`.
 pub(crate) fn unpack(packages: &[String], root: &Path) -> Result<()> {
     for deb in download(packages, root)? {
@@ -234,6 +272,14 @@ mod tests {
             ]),
             Some("linux-image-6.12.117+deb12-rt-amd64")
         );
+    }
+
+    #[test]
+    fn libraries_are_told_from_other_packages() {
+        let tree = "linux-perf\n  Depends: libc6\n  Depends: perl\nlibc6\n  Depends: libgcc-s1\nlibgcc-s1\nperl\n\
+                    libpython3.11-stdlib\nzlib1g\n<python3:any>\n";
+        let found: Vec<&str> = libraries(tree).collect();
+        assert_eq!(found, ["libc6", "libgcc-s1", "zlib1g"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The object that only tests load: the spin program, and one of the same shape that makes its own gaps.
+//! The object that only tests load: the spin program, one of the same shape that makes its own gaps, and one that does nothing.
 
 #![no_std]
 #![no_main]
@@ -6,9 +6,9 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    macros::{map, perf_event},
+    macros::{map, perf_event, raw_tracepoint},
     maps::Array,
-    programs::PerfEventContext,
+    programs::{PerfEventContext, RawTracePointContext},
 };
 use smi_ebpf::spin::{self, Clock, Kernel, Stretch};
 
@@ -106,6 +106,12 @@ fn spin(ctx: PerfEventContext) -> u32 {
 #[perf_event]
 fn waits(ctx: PerfEventContext) -> u32 {
     spin::run_with::<Kernel>(&ctx, wait_round);
+    0
+}
+
+/// What running a program takes by itself.
+#[raw_tracepoint]
+fn nothing(_: RawTracePointContext) -> i32 {
     0
 }
 

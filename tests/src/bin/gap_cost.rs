@@ -1,33 +1,54 @@
-//! What recording a gap costs within the kernel, with and without finding its cause: one JSON object on standard output,
-//! for `cargo xtask bench gap`.
+//! What recording a gap costs within the kernel, at several rates, with and without finding its cause: one JSON object on
+//! standard output, for `cargo xtask bench gap`.
 //!
-//! The program that records osnoise's gaps is run by the kernel's own means for testing, with arguments that make each
-//! run one gap; how long it took is the kernel's count (`BPF_STATS_RUN_TIME`).
+//! - The program that records osnoise's gaps is run by the kernel's own means for testing, with arguments that make each run one
+//!   gap; how long it took is the kernel's count (`BPF_STATS_RUN_TIME`). So is one that does nothing, for what such a run takes
+//!   by itself.
+//! - The spin program of the test object waits between its readings, so that it makes gaps at a known rate; the time for which it
+//!   did not watch is what recording them took.
 
-use std::{collections::BTreeMap, os::fd::AsFd as _, process::ExitCode};
+use std::{
+    fs,
+    os::fd::AsFd as _,
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
 
 use aya::{
+    maps::{Array, MapData},
     programs::{RawTracePoint, RawTracePointRunOptions, TestRun as _},
     sys::{Stats, enable_stats},
 };
-use smi_common::{Knobs, Sources};
+use serde_json::json;
+use smi_common::{CpuStats, Knobs, Sources};
 use smi_user::{
-    bpf::Bpf,
+    bpf::{Bpf, SpinSlots},
     counter,
-    kernel::{cpus::CpuList, steal},
+    kernel::{
+        clock::monotonic_ns,
+        cpus::CpuList,
+        perf::{MIN_PERIOD_NS, ThreadClock},
+        sched, steal,
+    },
 };
+use tests::{from_env, take_array};
 
-/// Gaps a round.
-const GAPS: u64 = 10_000;
-/// Rounds; the variants take turns in each.
-const ROUNDS: usize = 9;
+type Error = Box<dyn std::error::Error>;
 
-const PROGRAM: &str = "osnoise_sample";
+/// Gaps a second, gaps of a round, and rounds; all that is measured takes turns in each.
+const RATES: [(u64, u64, usize); 3] = [(1, 1, 15), (1_000, 200, 9), (100_000, 10_000, 9)];
+
+/// Single gaps that smilat passes on for each second, unless told otherwise.
+const RECORDS_PER_S: u64 = 100;
+
+/// Seconds at the highest rate for which everything is counted.
+const LOSS_SECONDS: u64 = 5;
 
 fn main() -> ExitCode {
     match measure() {
-        Ok(variants) => {
-            println!("{}", serde_json::json!(variants));
+        Ok(told) => {
+            println!("{told}");
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -37,26 +58,57 @@ fn main() -> ExitCode {
     }
 }
 
-/// ns a gap in each round, by what is read.
-fn measure() -> Result<BTreeMap<String, Vec<f64>>, Box<dyn std::error::Error>> {
+fn measure() -> Result<serde_json::Value, Error> {
     let cpu = CpuList::online()?.highest().ok_or("no CPU is online")?;
-    smi_user::kernel::sched::set_affinity([cpu])?;
-    let mut bpf = Bpf::load(CpuList::highest_possible()?)?;
-    bpf.set_knobs(Knobs {
-        threshold_ns: 1,
-        records_per_s: 100,
-        interval: 1,
-        look_ns: 0,
-    })?;
-    bpf.verify(PROGRAM)?;
-    bpf.attach_raw_tracepoint("nmi", "nmi_handler")?;
-    let mut variants = vec![("no cause".to_owned(), Sources::default())];
-    let nmi = Sources {
-        nmi: 1,
-        ..Sources::default()
+    sched::set_affinity([cpu])?;
+    let mut tracer = Tracer::load(cpu)?;
+    let mut nothing = Nothing::load()?;
+    let mut spin = Spin::load(cpu)?;
+    // Kept open: the maps hold the event only as long as this does.
+    let counter = counter::choose().ok();
+    let opened = match &counter {
+        Some(counter) => Some(counter.open(&[cpu].into_iter().collect())?),
+        None => None,
     };
-    variants.push(("NMIs".to_owned(), nmi));
-    let mut all = nmi;
+    let mut smi = None;
+    for (cpu, event) in opened.iter().flat_map(|opened| opened.events()) {
+        tracer.bpf.set_smi_event(cpu, event.as_fd())?;
+        spin.bpf.set_smi_event(cpu, event.as_fd())?;
+        smi = counter.as_ref().map(|counter| counter.name().to_owned());
+    }
+    let variants = variants(smi);
+    let _stats = enable_stats(Stats::RunTime)?;
+    let mut costs = Vec::new();
+    for (per_s, gaps, rounds) in RATES {
+        let pace = Pace { per_s, gaps };
+        let mut of_nothing = Vec::new();
+        let mut of_tracer = vec![Vec::new(); variants.len()];
+        let mut of_spin = vec![Vec::new(); variants.len()];
+        for _ in 0..rounds {
+            of_nothing.push(nothing.round(pace)?);
+            for (number, (_, sources)) in variants.iter().enumerate() {
+                of_tracer[number].push(tracer.round(*sources, pace)?);
+                of_spin[number].push(spin.round(*sources, pace)?);
+            }
+        }
+        costs.push(json!({"point": "nothing", "causes": "", "per_s": per_s, "ns": of_nothing}));
+        for (number, (causes, _)) in variants.iter().enumerate() {
+            for (point, ns) in [("osnoise", &of_tracer[number]), ("spin", &of_spin[number])] {
+                costs.push(json!({"point": point, "causes": causes, "per_s": per_s, "ns": ns}));
+            }
+        }
+    }
+    let (_, all) = variants.last().ok_or("no variant")?;
+    let losses = [tracer.loss(*all)?, spin.loss(*all)?];
+    Ok(json!({"costs": costs, "losses": losses}))
+}
+
+/// Sets of causes that can be had here, the least first. `smi` names what counts SMIs.
+fn variants(smi: Option<String>) -> Vec<(String, Sources)> {
+    let mut all = Sources::default();
+    let mut variants = vec![("no cause".to_owned(), all)];
+    all.nmi = 1;
+    variants.push(("NMIs".to_owned(), all));
     if let Ok(path) = steal::Path::find() {
         all = Sources {
             steal: 1,
@@ -66,56 +118,272 @@ fn measure() -> Result<BTreeMap<String, Vec<f64>>, Box<dyn std::error::Error>> {
         };
         variants.push(("NMIs and steal".to_owned(), all));
     }
-    // Kept open: the map holds the event only as long as this does.
-    let mut counting = None;
-    if let Ok(counter) = counter::choose() {
-        let opened = counter.open(&[cpu].into_iter().collect())?;
-        for (cpu, event) in opened.events() {
-            bpf.set_smi_event(cpu, event.as_fd())?;
-            variants.push((
-                format!("all, SMIs by {}", counter.name()),
-                Sources { smi: 1, ..all },
-            ));
-        }
-        counting = Some(opened);
+    if let Some(smi) = smi {
+        variants.push((format!("all, SMIs by {smi}"), Sources { smi: 1, ..all }));
     }
-    let _stats = enable_stats(Stats::RunTime)?;
-    let mut rounds: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    for _ in 0..ROUNDS {
-        for (name, sources) in &variants {
-            bpf.set_sources(*sources)?;
-            bpf.reset_stats()?;
-            rounds.entry(name.clone()).or_default().push(run(&mut bpf)?);
-            let recorded = bpf.stats()?[cpu as usize].gaps.count;
-            if recorded != GAPS {
-                return Err(format!("{recorded} gaps were recorded of {GAPS}").into());
-            }
-            bpf.take_gaps(|_| {});
-        }
-    }
-    drop(counting);
-    Ok(rounds)
+    variants
 }
 
-/// Records [`GAPS`] gaps; ns each, by the kernel.
-fn run(bpf: &mut Bpf) -> Result<f64, Box<dyn std::error::Error>> {
-    let program: &RawTracePoint = bpf
-        .ebpf_mut()
-        .program(PROGRAM)
-        .ok_or("no such program")?
-        .try_into()?;
+/// How fast gaps are made.
+#[derive(Clone, Copy)]
+struct Pace {
+    per_s: u64,
+    gaps: u64,
+}
+
+impl Pace {
+    fn between(self) -> Duration {
+        Duration::from_secs(1) / u32::try_from(self.per_s).unwrap_or(u32::MAX)
+    }
+
+    /// Does `each` as often as asked for, at this pace.
+    fn keep(self, mut each: impl FnMut() -> Result<(), Error>) -> Result<(), Error> {
+        /// No thread sleeps as short a time.
+        const SHORTEST_SLEEP: Duration = Duration::from_micros(200);
+        let between = self.between();
+        let mut due = Instant::now();
+        for _ in 0..self.gaps {
+            due += between;
+            let left = due.saturating_duration_since(Instant::now());
+            if left > SHORTEST_SLEEP {
+                thread::sleep(left);
+            }
+            while Instant::now() < due {
+                std::hint::spin_loop();
+            }
+            each()?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs a raw tracepoint program once for each gap; ns each, by the kernel.
+fn run(bpf: &mut Bpf, name: &str, pace: Pace) -> Result<f64, Error> {
+    let program = bpf.ebpf_mut().program(name).ok_or("no such program")?;
+    let program: &RawTracePoint = program.try_into()?;
     let mut args = [0; 12];
     // Start and duration of the gap.
     args[1] = 50_000;
     let before = program.info()?;
-    for _ in 0..GAPS {
+    pace.keep(|| {
         program.test_run(RawTracePointRunOptions { args, cpu: None })?;
-    }
+        Ok(())
+    })?;
     let after = program.info()?;
     let took = after.run_time().saturating_sub(before.run_time());
     let ran = after.run_count() - before.run_count();
-    if ran != GAPS {
-        return Err(format!("the kernel counts {ran} runs of {GAPS}").into());
+    if ran != pace.gaps {
+        return Err(format!("the kernel counts {ran} runs of {}", pace.gaps).into());
     }
     Ok(took.as_nanos() as f64 / ran as f64)
+}
+
+fn knobs() -> Knobs {
+    Knobs {
+        threshold_ns: 1,
+        records_per_s: RECORDS_PER_S,
+        interval: 1,
+        look_ns: 0,
+    }
+}
+
+fn test_object() -> Result<Bpf, Error> {
+    let object = fs::read(from_env("SMILAT_TEST_BPF"))?;
+    Ok(Bpf::load_object(&object, CpuList::highest_possible()?)?)
+}
+
+/// What became of all gaps that were made.
+fn loss(what: &str, made: u64, stats: &CpuStats, fetched: u64) -> serde_json::Value {
+    json!({
+        "what": what,
+        "made": made,
+        "counted": stats.gaps.count,
+        "sent": stats.records_sent,
+        "limited": stats.records_limited,
+        "lost": stats.records_lost,
+        "fetched": fetched,
+    })
+}
+
+/// A program that does nothing.
+struct Nothing(Bpf);
+
+impl Nothing {
+    const PROGRAM: &str = "nothing";
+
+    fn load() -> Result<Self, Error> {
+        let mut bpf = test_object()?;
+        bpf.verify(Self::PROGRAM)?;
+        Ok(Self(bpf))
+    }
+
+    fn round(&mut self, pace: Pace) -> Result<f64, Error> {
+        run(&mut self.0, Self::PROGRAM, pace)
+    }
+}
+
+/// The shipped program that records osnoise's gaps.
+struct Tracer {
+    bpf: Bpf,
+    cpu: u32,
+}
+
+impl Tracer {
+    const PROGRAM: &str = "osnoise_sample";
+
+    fn load(cpu: u32) -> Result<Self, Error> {
+        let mut bpf = Bpf::load(CpuList::highest_possible()?)?;
+        bpf.set_knobs(knobs())?;
+        bpf.verify(Self::PROGRAM)?;
+        bpf.attach_raw_tracepoint("nmi", "nmi_handler")?;
+        Ok(Self { bpf, cpu })
+    }
+
+    fn stats(&self) -> Result<CpuStats, Error> {
+        Ok(self.bpf.stats()?[self.cpu as usize])
+    }
+
+    /// ns a gap.
+    fn round(&mut self, sources: Sources, pace: Pace) -> Result<f64, Error> {
+        self.bpf.set_sources(sources)?;
+        self.bpf.reset_stats()?;
+        let ns = run(&mut self.bpf, Self::PROGRAM, pace)?;
+        let counted = self.stats()?.gaps.count;
+        if counted != pace.gaps {
+            return Err(format!("{counted} gaps were counted of {}", pace.gaps).into());
+        }
+        self.bpf.take_gaps(|_| {});
+        Ok(ns)
+    }
+
+    /// Some seconds at the highest rate, single gaps fetched each second as smilat does.
+    fn loss(&mut self, sources: Sources) -> Result<serde_json::Value, Error> {
+        let (per_s, ..) = RATES[RATES.len() - 1];
+        self.bpf.set_sources(sources)?;
+        self.bpf.reset_stats()?;
+        let mut fetched = 0;
+        for _ in 0..LOSS_SECONDS {
+            let pace = Pace { per_s, gaps: per_s };
+            run(&mut self.bpf, Self::PROGRAM, pace)?;
+            self.bpf.take_gaps(|_| fetched += 1);
+        }
+        let made = LOSS_SECONDS * per_s;
+        Ok(loss("osnoise's program", made, &self.stats()?, fetched))
+    }
+}
+
+/// The test object's spin program, which waits between its readings.
+struct Spin {
+    bpf: Bpf,
+    slots: SpinSlots,
+    cpu: u32,
+    waits: Array<MapData, [u64; 2]>,
+    made: Array<MapData, [u64; 2]>,
+    /// Time spun before the statistics were set to zero, in ns.
+    spun_before: u64,
+    _clock: ThreadClock,
+}
+
+impl Spin {
+    const PROGRAM: &str = "waits";
+    /// Places for waits, used over and over.
+    const WAITS: u32 = 512;
+    /// The longest wait: at a lower rate, the thread sleeps in between.
+    const LONGEST_WAIT: Duration = Duration::from_millis(1);
+    const STRETCH: Duration = Duration::from_millis(100);
+
+    fn load(cpu: u32) -> Result<Self, Error> {
+        let mut bpf = test_object()?;
+        bpf.set_knobs(knobs())?;
+        Ok(Self {
+            slots: bpf.spin_slots()?,
+            waits: take_array(&mut bpf, "WAITS"),
+            made: take_array(&mut bpf, "MADE"),
+            spun_before: 0,
+            _clock: ThreadClock::open(bpf.perf_event_program(Self::PROGRAM)?, MIN_PERIOD_NS)?,
+            bpf,
+            cpu,
+        })
+    }
+
+    fn stats(&self) -> Result<CpuStats, Error> {
+        Ok(self.bpf.stats()?[self.cpu as usize])
+    }
+
+    /// Has the program wait so often for so long, in the stretches to come.
+    fn prepare(&mut self, gaps: u64, length: Duration) -> Result<(), Error> {
+        let length_ns = u64::try_from(length.as_nanos())?;
+        for place in 0..Self::WAITS {
+            self.waits.set(place, [length_ns, 0], 0)?;
+        }
+        Ok(self.made.set(0, [0, gaps], 0)?)
+    }
+
+    /// Runs one stretch. It ends after the first wait that is over later than that.
+    fn stretch(&self, length: Duration) -> Result<(), Error> {
+        let slot = self.slots.get(self.cpu).ok_or("no slot")?;
+        let length_ns = u64::try_from(length.as_nanos())?;
+        let number = slot.arm(length_ns, monotonic_ns() + 1_000_000_000);
+        // The timer runs only while this thread does.
+        while slot.ended() < number {
+            std::hint::spin_loop();
+        }
+        Ok(())
+    }
+
+    /// Runs stretches until all gaps are made.
+    fn make_all(&self, gaps: u64) -> Result<(), Error> {
+        while self.made.get(&0, 0)?[0] < gaps {
+            self.stretch(Self::STRETCH)?;
+        }
+        Ok(())
+    }
+
+    /// Time that was spun and not watched so far, in ns.
+    fn blind_ns(&self) -> Result<u64, Error> {
+        let slot = self.slots.get(self.cpu).ok_or("no slot")?;
+        Ok(slot.spun_ns() - self.spun_before - self.stats()?.stretches.exposure_ns)
+    }
+
+    /// Counts from nothing.
+    fn reset(&mut self, sources: Sources) -> Result<(), Error> {
+        self.bpf.set_sources(sources)?;
+        self.bpf.reset_stats()?;
+        self.spun_before = self.slots.get(self.cpu).ok_or("no slot")?.spun_ns();
+        Ok(())
+    }
+
+    /// ns a gap.
+    fn round(&mut self, sources: Sources, pace: Pace) -> Result<f64, Error> {
+        self.reset(sources)?;
+        let between = pace.between();
+        if between <= Self::LONGEST_WAIT {
+            self.prepare(pace.gaps, between)?;
+            self.make_all(pace.gaps)?;
+        } else {
+            self.prepare(pace.gaps, Self::LONGEST_WAIT)?;
+            pace.keep(|| self.stretch(Self::LONGEST_WAIT / 2))?;
+        }
+        let counted = self.stats()?.gaps.count;
+        if counted != pace.gaps {
+            return Err(format!("{counted} gaps were counted of {}", pace.gaps).into());
+        }
+        self.bpf.take_gaps(|_| {});
+        Ok(self.blind_ns()? as f64 / pace.gaps as f64)
+    }
+
+    /// As [`Tracer::loss`].
+    fn loss(&mut self, sources: Sources) -> Result<serde_json::Value, Error> {
+        let (per_s, ..) = RATES[RATES.len() - 1];
+        let between = Pace { per_s, gaps: per_s }.between();
+        self.reset(sources)?;
+        let mut fetched = 0;
+        for _ in 0..LOSS_SECONDS {
+            self.prepare(per_s, between)?;
+            self.make_all(per_s)?;
+            self.bpf.take_gaps(|_| fetched += 1);
+        }
+        let made = LOSS_SECONDS * per_s;
+        Ok(loss("spin's program", made, &self.stats()?, fetched))
+    }
 }

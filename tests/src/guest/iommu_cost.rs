@@ -4,14 +4,16 @@
 //! The machine has one CPU, whose clock counts instructions. What a thread takes is what the kernel's scheduler counts of it.
 
 use std::{
-    fs, io, mem,
-    path::{Path, PathBuf},
+    fs,
+    path::Path,
     process::{Command, Stdio},
     thread,
     time::Duration,
 };
 
 use super::{
+    cpu_time::{children_ns, family_ns, thread_ns},
+    instance::Instance,
     iommu_watch::{Watch, domain_of},
     mapper::Mapper,
     pci::EDU,
@@ -22,6 +24,8 @@ use crate::{killed::Killed, wait_until};
 const ROUNDS: usize = 9;
 const PAIRS: u64 = 50_000;
 const EVENTS: u64 = 2 * PAIRS;
+/// Whose events they are.
+const EVENTS_SEEN: [&str; 2] = ["iommu/map", "iommu/unmap"];
 
 /// Who watches.
 #[derive(Clone, Copy, Debug)]
@@ -124,53 +128,14 @@ fn under_smilat(mapper: &Mapper, args: &[&str]) -> Measured {
     }
 }
 
-/// A tracing instance of its own, or the top one. Dropped, it traces none of these any more.
-struct Events(PathBuf);
-
-impl Events {
-    fn switch(&self, on: &str) -> io::Result<()> {
-        for event in ["map", "unmap"] {
-            fs::write(self.0.join(format!("events/iommu/{event}/enable")), on)?;
-        }
-        Ok(())
-    }
-
-    /// Sum of a number in the statistics of each CPU's buffer.
-    fn stat(&self, name: &str) -> u64 {
-        let cpus = fs::read_dir(self.0.join("per_cpu")).expect("per_cpu");
-        cpus.map(|cpu| {
-            let stats = fs::read_to_string(cpu.expect("an entry").path().join("stats"));
-            let stats = stats.expect("stats");
-            let line = stats.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|line| line.strip_prefix(": ")?.parse::<u64>().ok())
-                .expect(name)
-        })
-        .sum()
-    }
-
-    fn lost(&self) -> u64 {
-        self.stat("overrun") + self.stat("commit overrun") + self.stat("dropped events")
-    }
-}
-
-impl Drop for Events {
-    fn drop(&mut self) {
-        let _off = self.switch("0");
-        // The top one stays.
-        let _removed = fs::remove_dir(&self.0);
-    }
-}
-
 /// As people do who look at a trace as it comes, with the room that the kernel gives it.
 fn under_trace_pipe(mapper: &Mapper) -> Measured {
-    let trace = Events(Path::new(TRACING).join("instances/cost"));
-    fs::create_dir(&trace.0).expect("an instance");
-    trace.switch("1").expect("events");
+    let trace = Instance::make("cost", &EVENTS_SEEN);
     let ended_before = children_ns();
     let mut cat = Killed::start(
         Command::new("/bin/busybox")
             .arg("cat")
-            .arg(trace.0.join("trace_pipe"))
+            .arg(trace.path().join("trace_pipe"))
             .stdout(Stdio::null()),
     );
     thread::sleep(Duration::from_millis(100));
@@ -190,7 +155,6 @@ fn under_trace_pipe(mapper: &Mapper) -> Measured {
 
 /// As people do who look at it later.
 fn under_trace_cmd(mapper: &Mapper) -> Measured {
-    let trace = Events(PathBuf::from(TRACING));
     let ended_before = children_ns();
     let mut recording = Killed::start(
         Command::new("/usr/bin/trace-cmd")
@@ -199,8 +163,10 @@ fn under_trace_cmd(mapper: &Mapper) -> Measured {
             .stdout(Stdio::null())
             .stderr(Stdio::null()),
     );
-    let is =
-        |file: &str| fs::read_to_string(trace.0.join(file)).is_ok_and(|text| text.trim() == "1");
+    let is = |file: &str| {
+        let text = fs::read_to_string(Path::new(TRACING).join(file));
+        text.is_ok_and(|text| text.trim() == "1")
+    };
     wait_until("trace-cmd", || {
         is("events/iommu/map/enable") && is("events/iommu/unmap/enable") && is("tracing_on")
     });
@@ -225,47 +191,4 @@ fn under_trace_cmd(mapper: &Mapper) -> Measured {
         watcher_ns,
         lost: EVENTS - seen,
     }
-}
-
-/// CPU time of this thread.
-fn thread_ns() -> u64 {
-    // SAFETY: all zeros are a valid value of this plain structure.
-    let mut time: libc::timespec = unsafe { mem::zeroed() };
-    // SAFETY: the structure outlives the call.
-    let got = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    assert_eq!(got, 0);
-    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
-}
-
-/// CPU time of all children that were waited for, and of theirs.
-fn children_ns() -> u64 {
-    // SAFETY: all zeros are a valid value of this plain structure.
-    let mut usage: libc::rusage = unsafe { mem::zeroed() };
-    // SAFETY: the structure outlives the call.
-    let got = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
-    assert_eq!(got, 0);
-    [usage.ru_utime, usage.ru_stime]
-        .iter()
-        .map(|time| {
-            time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_usec.cast_unsigned() * 1000
-        })
-        .sum()
-}
-
-/// CPU time so far of a process, all its threads, and its children, which have none.
-fn family_ns(process: u32) -> u64 {
-    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
-    let children = children.expect("children");
-    let of_process = |process: &str| {
-        let threads = fs::read_dir(format!("/proc/{process}/task")).expect("threads");
-        threads
-            .map(|thread| {
-                let file = thread.expect("an entry").path().join("schedstat");
-                let text = fs::read_to_string(file).expect("schedstat");
-                let ns = text.split_whitespace().next();
-                ns.and_then(|ns| ns.parse::<u64>().ok()).expect("a number")
-            })
-            .sum::<u64>()
-    };
-    of_process(&process.to_string()) + children.split_whitespace().map(of_process).sum::<u64>()
 }

@@ -11,14 +11,17 @@ mod broadcast;
 mod causes;
 mod choice;
 mod cost;
+mod cpu_time;
 mod disks;
 mod dma_latency;
 mod doctor;
 mod edu;
 mod fire;
+mod gap_readers;
 mod host;
 mod hotplug;
 mod init;
+mod instance;
 mod iommu_alarms;
 mod iommu_cost;
 mod iommu_counts;
@@ -33,6 +36,7 @@ mod kernel_log;
 mod known_smis;
 mod mapper;
 mod measured;
+mod noise;
 mod paranoid;
 mod pci;
 mod peers;
@@ -43,6 +47,7 @@ mod settings;
 mod silence;
 mod spin;
 mod state;
+mod steps;
 mod symbols;
 mod telling;
 mod tracers;
@@ -88,11 +93,17 @@ enum Set {
     Recall,
     /// As [`Set::Rt`], with redis.
     Workload,
+    /// As [`Set::Exact`], but that each instruction takes so long that every step of a tracer is a gap, and with perf.
+    GapReaders,
+    /// The same without perf.
+    Steps,
+    /// As [`Set::Rt`].
+    Floor,
 }
 
 use Set::{
-    Amd, Broadcast, Exact, Iommu, IommuCost, IommuPassthrough, Irqsoff, IrqsoffExact, Recall, Rt,
-    SmmOff, Stock, Watching, Workload,
+    Amd, Broadcast, Exact, Floor, GapReaders, Iommu, IommuCost, IommuPassthrough, Irqsoff,
+    IrqsoffExact, Recall, Rt, SmmOff, Steps, Stock, Watching, Workload,
 };
 
 impl Set {
@@ -112,6 +123,9 @@ impl Set {
             "watching" => Watching,
             "recall" => Recall,
             "workload" => Workload,
+            "gap-readers" => GapReaders,
+            "steps" => Steps,
+            "floor" => Floor,
             _ => return None,
         })
     }
@@ -247,6 +261,9 @@ const TESTS: &[Test] = tests! {
     iommu_cost::an_event_costs_so_much_under_each_who_watches on [IommuCost];
     watching::watching_costs_so_much on [Watching];
     recall::smis_of_every_rate_are_seen on [Recall];
+    gap_readers::a_gap_costs_so_much_under_each_who_reads on [GapReaders];
+    steps::steps_are_so_many_instructions on [Steps];
+    steps::steps_are_longer_than_that_so_often on [Floor];
     iommu_machine::a_machine_in_passthrough_translates_for_no_device on [IommuPassthrough];
     workload::redis_serves_so_much_under_each_who_watches on [Workload];
 };

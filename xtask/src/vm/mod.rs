@@ -21,6 +21,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Subcommand, ValueEnum};
 
+pub(crate) use self::peers::perf_version;
 use self::{
     accuracy::Tables,
     image::Initramfs,
@@ -190,6 +191,12 @@ pub(crate) enum Measurement {
     Recall,
     /// What a busy machine loses to each of those who look for gaps, both CPUs at their real speed.
     Workload,
+    /// What a gap of osnoise's costs under each of those who read them, in the same way.
+    GapReaders,
+    /// Instructions of a step of each detector.
+    Steps,
+    /// How often each detector's steps are longer than what.
+    Floor,
 }
 
 impl Measurement {
@@ -212,6 +219,12 @@ impl Measurement {
                 peers: Peers::DetectorsAndRedis,
                 ..Bench::new(Kernel::Rt6_12, Profile::TwoCpus, "workload")
             },
+            Self::GapReaders => Bench {
+                peers: Peers::Perf,
+                ..Bench::new(Kernel::Rt6_12, Profile::Slow, "gap-readers")
+            },
+            Self::Steps => Bench::new(Kernel::Rt6_12, Profile::Slow, "steps"),
+            Self::Floor => Bench::new(Kernel::Rt6_12, Profile::TwoCpus, "floor"),
         }
     }
 }

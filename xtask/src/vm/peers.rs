@@ -51,6 +51,8 @@ const TURBOSTAT: &str = "usr/sbin/turbostat";
 const TURBOSTAT_PACKAGES: [&str; 3] = ["linux-cpupower", "libcap2", "libc6"];
 /// The server, by the name of its checker, which is the same program, and the benchmark (`tests/src/busy.rs`).
 const REDIS: [&str; 2] = ["usr/bin/redis-check-rdb", "usr/bin/redis-benchmark"];
+const PERF: &str = "usr/bin/perf";
+const PERF_PACKAGE: &str = "linux-perf";
 
 /// Which of them a machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +67,8 @@ pub(super) enum Peers {
     Watchers,
     /// Those that find gaps, and redis to keep the machine busy.
     DetectorsAndRedis,
+    /// perf.
+    Perf,
 }
 
 /// The trees with the tools, made first where they are missing.
@@ -79,7 +83,20 @@ pub(super) fn trees(peers: Peers) -> Result<Vec<PathBuf>> {
             program(TURBOSTAT, &TURBOSTAT_PACKAGES)?,
         ],
         Peers::DetectorsAndRedis => vec![rtla()?, hwlatdetect()?, redis()?],
+        Peers::Perf => vec![perf()?],
     })
+}
+
+/// The tree with `/usr/bin/perf`, which is linked with libraries of two dozen packages, whose names change with each Debian.
+fn perf() -> Result<PathBuf> {
+    let packages = packages::with_libraries(PERF_PACKAGE)?;
+    let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
+    program(PERF, &packages)
+}
+
+/// Version of the perf that machines get.
+pub(crate) fn perf_version() -> Result<String> {
+    packages::version(PERF_PACKAGE)
 }
 
 /// The tree with the program at `place` and the libraries it is linked with, out of `packages`.

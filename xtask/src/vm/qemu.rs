@@ -39,6 +39,8 @@ pub(super) enum Profile {
     TwoCpus,
     /// One CPU whose clock counts its instructions: no gap but what the guest makes itself.
     Exact,
+    /// As [`Profile::Exact`], but that each instruction takes 64 ns: 31 are more than 2 us, and no step of a tracer takes fewer.
+    Slow,
     /// As [`Profile::TwoCpus`], with a firmware that has nothing to do with SMIs: it installs no handler, and its tables
     /// name no port that raises any.
     SmmOff,
@@ -110,9 +112,12 @@ const IOMMU_DEVICES: [&str; 26] = [
 impl Profile {
     fn machine(self) -> &'static str {
         match self {
-            Self::TwoCpus | Self::Exact | Self::ExactTwo | Self::ExactMany | Self::Amd => {
-                "q35,smm=on"
-            }
+            Self::TwoCpus
+            | Self::Exact
+            | Self::Slow
+            | Self::ExactTwo
+            | Self::ExactMany
+            | Self::Amd => "q35,smm=on",
             Self::SmmOff | Self::Iommu | Self::IommuPassthrough | Self::IommuExact => "q35,smm=off",
         }
     }
@@ -121,6 +126,7 @@ impl Profile {
         match self {
             Self::TwoCpus
             | Self::Exact
+            | Self::Slow
             | Self::SmmOff
             | Self::Iommu
             | Self::IommuPassthrough
@@ -144,6 +150,14 @@ impl Profile {
                 "tcg,thread=single",
                 "-icount",
                 "shift=2,sleep=off",
+            ],
+            Self::Slow => &[
+                "-smp",
+                "1",
+                "-accel",
+                "tcg,thread=single",
+                "-icount",
+                "shift=6,sleep=off",
             ],
             Self::ExactTwo => &[
                 "-smp",
@@ -208,6 +222,7 @@ impl Profile {
             Self::IommuPassthrough => "intel_iommu=on iommu.passthrough=1",
             Self::TwoCpus
             | Self::Exact
+            | Self::Slow
             | Self::ExactTwo
             | Self::ExactMany
             | Self::SmmOff

@@ -1,0 +1,46 @@
+//! CPU time of threads and processes, as the kernel's scheduler counts it.
+
+use std::{fs, mem};
+
+/// CPU time of this thread.
+pub(super) fn thread_ns() -> u64 {
+    // SAFETY: all zeros are a valid value of this plain structure.
+    let mut time: libc::timespec = unsafe { mem::zeroed() };
+    // SAFETY: the structure outlives the call.
+    let got = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    assert_eq!(got, 0);
+    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
+}
+
+/// CPU time of all children that were waited for, and of theirs.
+pub(super) fn children_ns() -> u64 {
+    // SAFETY: all zeros are a valid value of this plain structure.
+    let mut usage: libc::rusage = unsafe { mem::zeroed() };
+    // SAFETY: the structure outlives the call.
+    let got = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
+    assert_eq!(got, 0);
+    [usage.ru_utime, usage.ru_stime]
+        .iter()
+        .map(|time| {
+            time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_usec.cast_unsigned() * 1000
+        })
+        .sum()
+}
+
+/// CPU time so far of a process, all its threads, and its children, which have none.
+pub(super) fn family_ns(process: u32) -> u64 {
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+    let children = children.expect("children");
+    let of_process = |process: &str| {
+        let threads = fs::read_dir(format!("/proc/{process}/task")).expect("threads");
+        threads
+            .map(|thread| {
+                let file = thread.expect("an entry").path().join("schedstat");
+                let text = fs::read_to_string(file).expect("schedstat");
+                let ns = text.split_whitespace().next();
+                ns.and_then(|ns| ns.parse::<u64>().ok()).expect("a number")
+            })
+            .sum::<u64>()
+    };
+    of_process(&process.to_string()) + children.split_whitespace().map(of_process).sum::<u64>()
+}
