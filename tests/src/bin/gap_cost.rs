@@ -290,7 +290,7 @@ impl Spin {
     const WAITS: u32 = 512;
     /// The longest wait: at a lower rate, the thread sleeps in between.
     const LONGEST_WAIT: Duration = Duration::from_millis(1);
-    const STRETCH: Duration = Duration::from_millis(100);
+    const STRETCH: Duration = Duration::from_millis(10);
 
     fn load(cpu: u32) -> Result<Self, Error> {
         let mut bpf = test_object()?;

@@ -29,14 +29,11 @@ const ROUNDS: usize = 5;
 
 /// Windows of a round.
 const WINDOWS: usize = 10;
-/// Under smilat some 10,000 gaps.
 const WIDTH: Duration = Duration::from_millis(400);
+/// A tenth of the gaps.
+const SHORT_WIDTH: Duration = Duration::from_millis(40);
 /// Long enough for the slowest reader to have read all of a window before the next.
 const WINDOW: Duration = Duration::from_secs(8);
-/// smilat's interval: that of a round, in which there are as many gaps as there would be within a second at some 100,000 a
-/// second.
-const INTERVAL: Duration = Duration::from_secs(80);
-
 /// How long anything may take by the clock of this slow machine.
 const PATIENCE: Duration = Duration::from_mins(20);
 
@@ -49,14 +46,17 @@ enum Reader {
     Smilat,
     /// smilat, without the counter of SMIs.
     SmilatWithoutCounter,
+    /// That with a tenth of the gaps.
+    SmilatAndFew,
     TracePipe,
     Perf,
 }
 
-const READERS: [(Reader, &str); 5] = [
+const READERS: [(Reader, &str); 6] = [
     (Reader::Nobody, "nobody"),
     (Reader::Smilat, "smilat"),
     (Reader::SmilatWithoutCounter, "smilat-no-counter"),
+    (Reader::SmilatAndFew, "smilat-few"),
     (Reader::TracePipe, "trace_pipe"),
     (Reader::Perf, "perf"),
 ];
@@ -64,8 +64,11 @@ const READERS: [(Reader, &str); 5] = [
 /// What a round took.
 struct Measured {
     windows: Vec<Window>,
-    /// CPU time of the reader's processes, from the first of these windows to their end.
+    /// CPU time of the reader's processes, from the first of these windows on: to their end, but smilat's while it watches, since
+    /// it does the same in each second, and ends once.
     own_ns: u64,
+    /// For how long that was measured; all else has to do with the number of gaps only.
+    lasted: Option<Duration>,
     /// Gaps that the reader saw.
     seen: u64,
 }
@@ -82,6 +85,7 @@ pub(super) fn a_gap_costs_so_much_under_each_who_reads() {
                 "gaps": noise::gaps(&measured.windows),
                 "sampled_ns": noise::runtime_ns(&measured.windows),
                 "own_ns": measured.own_ns,
+                "lasted_ns": measured.lasted.map(|lasted| lasted.as_nanos() as u64),
                 "seen": measured.seen,
             });
             println!("    BENCH {told}");
@@ -92,8 +96,9 @@ pub(super) fn a_gap_costs_so_much_under_each_who_reads() {
 fn measure(reader: Reader) -> Measured {
     match reader {
         Reader::Nobody => under_nobody(),
-        Reader::Smilat => under_smilat(&[]),
-        Reader::SmilatWithoutCounter => under_smilat(&["--counter=none"]),
+        Reader::Smilat => under_smilat(WIDTH, &[]),
+        Reader::SmilatWithoutCounter => under_smilat(WIDTH, &["--counter=none"]),
+        Reader::SmilatAndFew => under_smilat(SHORT_WIDTH, &["--counter=none"]),
         Reader::TracePipe => under_trace_pipe(),
         Reader::Perf => under_perf(),
     }
@@ -132,22 +137,21 @@ fn under_nobody() -> Measured {
     let windows = make_gaps();
     Measured {
         own_ns: 0,
+        lasted: None,
         seen: noise::gaps(&windows),
         windows,
     }
 }
 
-fn under_smilat(args: &[&str]) -> Measured {
+fn under_smilat(width: Duration, args: &[&str]) -> Measured {
     let micros = |time: Duration| format!("{}us", time.as_micros());
     let mut command = smilat();
     command
         .args(["run", "--format=ndjson", "--quiet", "--detector=osnoise"])
         .args(["--mode=per-cpu", "--cpus=0", "--threshold=1us"])
-        .arg(format!("--width={}", micros(WIDTH)))
+        .arg(format!("--width={}", micros(width)))
         .arg(format!("--window={}", micros(WINDOW)))
-        .arg(format!("--interval={}s", INTERVAL.as_secs()))
         .args(args);
-    let ended_before = children_ns();
     let telling = Telling::<Snapshot>::start(command, |line| {
         serde_json::from_str(line).expect("a snapshot")
     });
@@ -158,8 +162,9 @@ fn under_smilat(args: &[&str]) -> Measured {
     });
     // Its start may reach into the first window.
     let first = wait_for_windows(&instance, 1);
-    let started = family_ns(telling.id());
+    let (began, started) = (Instant::now(), family_ns(telling.id()));
     let mut windows = wait_for_windows(&instance, 1 + WINDOWS);
+    let (lasted, own_ns) = (began.elapsed(), family_ns(telling.id()) - started);
     telling.signal(libc::SIGINT);
     let ended = telling.ended();
     assert!(ended.status.success(), "{}: {}", ended.status, ended.words);
@@ -175,7 +180,8 @@ fn under_smilat(args: &[&str]) -> Measured {
     windows.remove(0);
     Measured {
         windows,
-        own_ns: children_ns() - ended_before - started,
+        own_ns,
+        lasted: Some(lasted),
         seen: cpu.gaps.count - noise::gaps(&first),
     }
 }
@@ -203,6 +209,7 @@ fn under_trace_pipe() -> Measured {
     Measured {
         windows,
         own_ns: children_ns() - ended_before - started,
+        lasted: None,
         seen,
     }
 }
@@ -238,6 +245,7 @@ fn under_perf() -> Measured {
     Measured {
         windows,
         own_ns,
+        lasted: None,
         seen,
     }
 }

@@ -50,8 +50,7 @@ pub(super) fn runtime_ns(windows: &[Window]) -> u64 {
     windows.iter().map(|window| window.runtime_ns).sum()
 }
 
-/// Has osnoise sample CPU 0 with interrupts off for `width` of each second and more of `window`, and take each step of 1 us for
-/// a gap.
+/// Has osnoise sample CPU 0 for `width` of each `window`, with interrupts off, and take each step of 1 us for a gap.
 ///
 /// # Panics
 /// When the kernel refuses.

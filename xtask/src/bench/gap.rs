@@ -64,8 +64,8 @@ pub(super) fn gap() -> Result<Section> {
             .env("SMILAT_TEST_BPF", ebpf::test_object()),
     )?;
     let mut section = host(&told)?;
-    let (table, aims) = gap_readers::readers()?;
-    section.tables.push(table);
+    let (tables, aims) = gap_readers::readers()?;
+    section.tables.extend(tables);
     section.aims.extend(aims);
     section
         .versions
@@ -105,8 +105,9 @@ const ABOUT: &str = "First, nanoseconds within the kernel on this machine. osnoi
     step of the tracer's loop is above the tracer's least threshold of 1 us: all are gaps. What recording one takes is part of the \
     step after it; so the instructions of a window, divided by the gaps that the tracer itself says were in it, are those of a step \
     and its recording. Added: to nobody's in the same round. Its own: what the reader's processes took from the first gap until \
-    they had ended, divided by the gaps. smilat's own do not grow with the gaps; they are divided by as many as there are in its \
-    interval of 1 s at some 100,000 a second. `busybox cat` is the cheapest reader of text there can be: hwlatdetect and others \
+    they had ended, divided by the gaps; for smilat, what they took in a second, with a report and 100 single gaps at most, divided by \
+    100,000: it does not grow with the gaps, as the table after that shows, and this slow machine makes fewer of them in a second. \
+    `busybox cat` is the cheapest reader of text there can be: hwlatdetect and others \
     also have to understand it. perf with its own settings; lost is what it did not have room for.";
 
 /// One row for each attach point and set of causes, one column for each rate.

@@ -11,6 +11,12 @@ use crate::vm;
 /// What the slow machine's clock counts for an instruction (`-icount shift=6`).
 pub(super) const NS_OF_INSTRUCTION: f64 = 64.0;
 
+/// What smilat itself takes in a second is divided by as many gaps: it does not depend on their number.
+const GAPS_PER_S: f64 = 100_000.0;
+
+/// smilat with a tenth of the gaps, which shows that.
+const FEW: &str = "smilat-few";
+
 /// Those who read, as the machine names them (`tests/src/guest/gap_readers.rs`), the first of them nobody.
 const READERS: [(&str, &str); 5] = [
     ("nobody", "nobody"),
@@ -30,6 +36,8 @@ struct Told {
     sampled_ns: u64,
     /// CPU time of the reader's processes.
     own_ns: u64,
+    /// For how long that was measured, where it depends on the time rather than the gaps.
+    lasted_ns: Option<u64>,
     /// Gaps that the reader saw.
     seen: u64,
 }
@@ -40,9 +48,18 @@ impl Told {
         self.sampled_ns as f64 / NS_OF_INSTRUCTION / self.gaps as f64
     }
 
+    /// Instructions of the reader's processes in a second.
+    fn own_per_s(&self) -> Option<f64> {
+        let lasted_s = self.lasted_ns? as f64 / 1e9;
+        Some(self.own_ns as f64 / NS_OF_INSTRUCTION / lasted_s)
+    }
+
     /// Instructions of the reader's processes for each gap.
     fn own(&self) -> f64 {
-        self.own_ns as f64 / NS_OF_INSTRUCTION / self.gaps as f64
+        match self.own_per_s() {
+            Some(per_s) => per_s / GAPS_PER_S,
+            None => self.own_ns as f64 / NS_OF_INSTRUCTION / self.gaps as f64,
+        }
     }
 
     /// Gaps that the reader did not see, or saw and there were none of.
@@ -85,12 +102,12 @@ impl Reader {
     }
 }
 
-/// The table and what it says of the aims.
-pub(super) fn readers() -> Result<(Table, Vec<Aim>)> {
-    table(&vm::measure(vm::Measurement::GapReaders)?)
+/// The tables and what they say of the aims.
+pub(super) fn readers() -> Result<(Vec<Table>, Vec<Aim>)> {
+    tables(&vm::measure(vm::Measurement::GapReaders)?)
 }
 
-fn table(lines: &[String]) -> Result<(Table, Vec<Aim>)> {
+fn tables(lines: &[String]) -> Result<(Vec<Table>, Vec<Aim>)> {
     let mut rounds: BTreeMap<String, Vec<Told>> = BTreeMap::new();
     for line in lines {
         let told: Told =
@@ -149,7 +166,21 @@ fn table(lines: &[String]) -> Result<(Table, Vec<Aim>)> {
         " times",
         median(&ratios(&smilat.whole, &text.whole)),
     )];
-    Ok((table, aims))
+    let mut own = Table::new(&[
+        "gaps in a round",
+        "instructions of smilat's own process in a second",
+    ])
+    .captioned("What smilat itself takes, with many gaps and with a tenth of them:");
+    for told in [of("smilat-no-counter")?, of(FEW)?] {
+        let gaps: Vec<f64> = told.iter().map(|round| round.gaps as f64).collect();
+        let per_s: Vec<f64> = told.iter().filter_map(Told::own_per_s).collect();
+        ensure!(
+            per_s.len() == gaps.len(),
+            "the machine does not say how long it watched: {told:?}"
+        );
+        own.row([Cell::rounds(&gaps, 0), Cell::rounds(&per_s, 0)]);
+    }
+    Ok((vec![table, own], aims))
 }
 
 #[cfg(test)]
@@ -163,13 +194,20 @@ mod tests {
             ("nobody", 0, 0, 1000),
             ("smilat", 300, 100, 1000),
             ("smilat-no-counter", 200, 100, 1000),
+            ("smilat-few", 200, 100, 1000),
             ("perf", 900, 1100, 990),
             ("trace_pipe", 1000, 7000, 1000),
         ] {
             for _ in 0..2 {
                 let ns = |instructions: u64| instructions * 1000 * 64;
+                // A thousandth of a second, so that there are 100 gaps for what smilat takes.
+                let lasted = if reader.starts_with("smilat") {
+                    "1000000"
+                } else {
+                    "null"
+                };
                 lines.push(format!(
-                    r#"{{"reader": "{reader}", "gaps": 1000, "sampled_ns": {}, "own_ns": {}, "seen": {seen}}}"#,
+                    r#"{{"reader": "{reader}", "gaps": 1000, "sampled_ns": {}, "own_ns": {}, "lasted_ns": {lasted}, "seen": {seen}}}"#,
                     ns(100 + added),
                     ns(own)
                 ));
@@ -180,8 +218,8 @@ mod tests {
 
     #[test]
     fn readers_are_compared_round_by_round() {
-        let (table, aims) = table(&lines()).expect("a table");
-        let text = table.to_string();
+        let (tables, aims) = tables(&lines()).expect("tables");
+        let text = tables[0].to_string();
         for row in [
             "| nobody | 100 (100 to 100) | 0 (0 to 0) | 0 (0 to 0) | 0 (0 to 0) | 0.000 (0.000 to 0.000) | 0 | 2000 |",
             "| `perf record` | 1000 (1000 to 1000) | 900 (900 to 900) | 1100 (1100 to 1100) | 2000 (2000 to 2000) \
@@ -189,14 +227,21 @@ mod tests {
         ] {
             assert!(text.contains(row), "{text}");
         }
-        assert!((aims[0].measured - 0.05).abs() < 1e-9, "{aims:?}");
+        // 300 added, 1000 of its own for each of 100 gaps, of 8000.
+        assert!(
+            (aims[0].measured - 1300.0 / 8000.0).abs() < 1e-9,
+            "{aims:?}"
+        );
+        let own = tables[1].to_string();
+        let row = "| 1000 (1000 to 1000) | 100000000 (100000000 to 100000000) |";
+        assert_eq!(own.matches(row).count(), 2, "{own}");
     }
 
     #[test]
     fn what_is_missing_is_told() {
         let all = lines();
-        assert!(table(&all[1..]).is_err(), "a round");
-        assert!(table(&all[2..]).is_err(), "a reader");
-        assert!(table(&["smilat 1 2".to_owned()]).is_err());
+        assert!(tables(&all[1..]).is_err(), "a round");
+        assert!(tables(&all[2..]).is_err(), "a reader");
+        assert!(tables(&["smilat 1 2".to_owned()]).is_err());
     }
 }

@@ -140,7 +140,7 @@ fn floor_us(long: &Long, step_ns: f64) -> Result<f64> {
     let (us, ..) =
         quiet.with_context(|| format!("too many steps above each threshold: {long:?}"))?;
     // hwlat compares whole microseconds, rounded down, and takes what is above its threshold (`kernel/trace/trace_hwlat.c`).
-    let beyond = if long.detector == "hwlat" { 1 } else { 0 };
+    let beyond = u64::from(long.detector == "hwlat");
     Ok((us + beyond) as f64)
 }
 

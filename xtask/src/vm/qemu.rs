@@ -39,7 +39,7 @@ pub(super) enum Profile {
     TwoCpus,
     /// One CPU whose clock counts its instructions: no gap but what the guest makes itself.
     Exact,
-    /// As [`Profile::Exact`], but that each instruction takes 64 ns: 31 are more than 2 us, and no step of a tracer takes fewer.
+    /// As [`Profile::Exact`], but that each instruction takes 64 ns: 32 are more than 2 us, and no step of a tracer takes fewer.
     Slow,
     /// As [`Profile::TwoCpus`], with a firmware that has nothing to do with SMIs: it installs no handler, and its tables
     /// name no port that raises any.
