@@ -3,6 +3,8 @@
 //! All are read when a CPU begins to sample, at each gap, and when it ends; a gap's causes are what moved since the reading
 //! before. Reading them at each step would cost more than the step.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     bindings::{BPF_F_CURRENT_CPU, bpf_perf_event_value},
     helpers::bpf_perf_event_read_value,
@@ -240,21 +242,18 @@ pub fn since() -> Option<Since> {
 /// This CPU's counter of SMIs; `None` when there is none to be read.
 #[inline(always)]
 fn smi_counter() -> Option<bpf_perf_event_value> {
-    let mut value = bpf_perf_event_value {
-        counter: 0,
-        enabled: 0,
-        running: 0,
-    };
+    let mut value = MaybeUninit::<bpf_perf_event_value>::uninit();
     // SAFETY: a map of perf events, and a buffer of the size told.
     let read = unsafe {
         bpf_perf_event_read_value(
             (&raw const SMI_EVENTS).cast_mut().cast(),
             BPF_F_CURRENT_CPU,
-            &raw mut value,
-            size_of_val(&value) as u32,
+            value.as_mut_ptr(),
+            size_of::<bpf_perf_event_value>() as u32,
         )
     };
-    (read == 0).then_some(value)
+    // SAFETY: the helper has written all of it.
+    (read == 0).then(|| unsafe { value.assume_init() })
 }
 
 /// Where the hypervisor writes for how long it let something else have this CPU (`struct kvm_steal_time` in

@@ -5,7 +5,6 @@
 //! estimate.
 
 use aya_ebpf::{macros::map, maps::PerCpuArray, programs::RawTracePointContext};
-use smi_common::GapRecord;
 
 use crate::{
     maps::TRACER,
@@ -39,14 +38,8 @@ pub fn sample(ctx: &RawTracePointContext) {
     }
     let Some(knobs) = record::knobs() else { return };
     if duration_ns >= knobs.threshold_ns {
-        let gap = GapRecord {
-            // The tracer's clock is another one; the event comes right after the gap.
-            end_ns: Kernel::now(),
-            duration_ns,
-            ..GapRecord::default()
-        };
-        // SAFETY: it points to a record.
-        unsafe { record::record_gap(&raw const gap, 0) };
+        // The tracer's clock is another one; the event comes right after the gap.
+        record::record(Kernel::now(), duration_ns);
     }
 }
 

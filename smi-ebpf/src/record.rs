@@ -1,6 +1,6 @@
 //! The one path on which every detector records a gap.
 
-use core::{hint::black_box, ptr};
+use core::{hint::black_box, mem::MaybeUninit, ptr};
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use smi_common::{CpuStats, GapRecord, Knobs, buckets, cause};
@@ -38,6 +38,24 @@ pub fn change(change: impl FnOnce(&mut CpuStats)) {
     let marks = (&raw mut stats.started, &raw mut stats.completed);
     // SAFETY: both are places in the map.
     unsafe { marked(marks, || change(stats)) };
+}
+
+/// [`record_gap`] for a gap of which nothing else is known.
+#[inline(always)]
+pub fn record(end_ns: u64, duration_ns: u64) {
+    let mut gap = MaybeUninit::<GapRecord>::uninit();
+    let words = gap.as_mut_ptr().cast::<u64>();
+    for word in 0..size_of::<GapRecord>() / size_of::<u64>() {
+        // SAFETY: within the record, which is made of such words. Volatile, one by one: of several at once the linker makes a
+        // loop over single bytes (`--bpf-expand-memcpy-in-order`), which takes longer than much of the recording.
+        unsafe { words.add(word).write_volatile(0) };
+    }
+    // SAFETY: all of it was written.
+    let gap = unsafe { gap.assume_init_mut() };
+    gap.end_ns = end_ns;
+    gap.duration_ns = duration_ns;
+    // SAFETY: it points to a record.
+    unsafe { record_gap(gap, 0) };
 }
 
 /// Records `gap` on this CPU, with what is proven of its cause. The caller has applied the threshold.

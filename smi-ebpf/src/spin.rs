@@ -7,7 +7,7 @@ use aya_ebpf::{
     programs::PerfEventContext,
 };
 use aya_log_ebpf::debug;
-use smi_common::{GapRecord, MAX_STRETCH_NS};
+use smi_common::MAX_STRETCH_NS;
 
 use crate::{causes, maps::SPIN_SLOTS, record};
 
@@ -107,13 +107,7 @@ impl Stretch {
             causes::look();
             C::now()
         } else {
-            let gap = GapRecord {
-                end_ns: now_ns,
-                duration_ns: now_ns - last_ns,
-                ..GapRecord::default()
-            };
-            // SAFETY: it points to a record.
-            unsafe { record::record_gap(&raw const gap, 0) };
+            record::record(now_ns, now_ns - last_ns);
             causes::begin_at::<C>()
         };
         self.blind_ns += self.last_ns.saturating_sub(now_ns);
