@@ -31,26 +31,39 @@ pub(super) fn steps_are_so_many_instructions() {
     };
     for _ in 0..COUNTING_ROUNDS {
         // No step of spin's is a gap.
-        let spin = last_of(&["--detector=spin", "--threshold=1ms", "--irqs-off-max=50ms"]);
-        print("spin", spin.exposure_ns, spin.stretches.steps);
+        let args = ["--detector=spin", "--threshold=1ms", "--irqs-off-max=50ms"];
+        let (began, ended) = watched(&args);
+        print(
+            "spin",
+            ended.exposure_ns - began.exposure_ns,
+            ended.stretches.steps - began.stretches.steps,
+        );
         let (sampled_ns, steps) = osnoise_steps();
         print("osnoise", sampled_ns, steps);
-        let hwlat = last_of(&["--detector=hwlat", "--threshold=1us", "--counter=none"]);
-        print("hwlat", hwlat.exposure_ns, hwlat.tracer.steps_over);
+        let (began, ended) = watched(&["--detector=hwlat", "--threshold=1us", "--counter=none"]);
+        print(
+            "hwlat",
+            ended.exposure_ns - began.exposure_ns,
+            ended.tracer.steps_over - began.tracer.steps_over,
+        );
     }
 }
 
-fn last_of(args: &[&str]) -> CpuSnapshot {
+/// What smilat told after the first seconds, and some seconds later. Of the first and the last window, a tracer may have told the
+/// time and not the steps.
+fn watched(args: &[&str]) -> (CpuSnapshot, CpuSnapshot) {
     let common = [
         "--mode=per-cpu",
         "--cpus=0",
         "--width=200ms",
         "--window=1s",
-        "--duration=5s",
-        "--quiet",
+        "--interval=1s",
+        "--duration=9s",
     ];
     let mut all = snapshots(&[&common, args].concat());
-    all.pop().expect("a snapshot").cpus.remove(0)
+    assert!(all.len() >= 8, "{} snapshots", all.len());
+    let mut cpu = |number: usize| all[number].cpus.remove(0);
+    (cpu(1), cpu(6))
 }
 
 /// Without anybody who watches, since that would be part of the steps.
