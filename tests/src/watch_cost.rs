@@ -3,7 +3,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     process::Stdio,
     sync::{
         Arc,
@@ -18,8 +18,9 @@ use smi_user::model::{CpuSnapshot, Snapshot};
 
 use crate::{
     killed::Killed,
-    serving::{self, Serving},
+    serving,
     taken::{Taken, samples},
+    wait_until,
 };
 
 /// A minute in parts, to see how much they differ.
@@ -88,14 +89,15 @@ pub fn smilat(way: Way) -> Value {
         .args(["run", "--interval=1s"])
         .args(way.args)
         .stdout(Stdio::piped());
-    let (mut child, scraper) = if way.scrapes_per_s > 0 {
-        let serving = Serving::spawn(command.arg("--listen=127.0.0.1:0"));
-        serving.ready();
-        let scraper = Scraper::start(serving.address, way.scrapes_per_s);
-        (serving.child, Some(scraper))
-    } else {
-        (Killed::start(command.stderr(Stdio::null())), None)
-    };
+    let address = (way.scrapes_per_s > 0).then(free_address);
+    if let Some(address) = address {
+        command.arg(format!("--listen={address}"));
+    }
+    let mut child = Killed::start(command.stderr(Stdio::null()));
+    let scraper = address.map(|address| {
+        wait_until("metrics", || serving::get(address, "/metrics").is_ok());
+        Scraper::start(address, way.scrapes_per_s)
+    });
     let last = last_line(&mut child);
     thread::sleep(SETTLED);
     let mut told = minute(child.id());
@@ -146,6 +148,12 @@ pub fn minute(process: u32) -> Value {
         "resident_bytes": resident_bytes,
         "peak_bytes": before.peak_bytes,
     })
+}
+
+/// A port of loopback that nobody listens on. Told to be quiet, smilat does not say which one it took.
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    listener.local_addr().expect("an address")
 }
 
 /// Reads what the child prints to its end; the last line.

@@ -13,8 +13,6 @@ use crate::{ebpf, sh, vm};
 
 /// The rate that the project's aims are about.
 const AIMED_PER_S: u64 = 100_000;
-/// The set of causes that they are about, where the machine has it.
-const AIMED_CAUSES: &str = "NMIs and steal";
 
 /// What `gap_cost` says.
 #[derive(Debug, Deserialize)]
@@ -98,7 +96,10 @@ const ABOUT: &str = "First, nanoseconds within the kernel on this machine. osnoi
     the reading that ended the gap to the one from which it goes on, which takes in that spin reads the sources of causes a second \
     time. Gaps come at fixed rates, medians of 9 rounds (15 at 1 a second, of one gap each) in turn; at 1 a second, most of what \
     recording needs is no longer in the caches. hwlat's program, run at a breakpoint once for each window, cannot be tested like \
-    that. On a virtual machine reading MSR 0x34 leaves for the hypervisor.\n\n\
+    that. On a virtual machine reading MSR 0x34 leaves for the hypervisor. Each run of osnoise's program is a system call of its own; \
+    where the hypervisor keeps tables of pages of its own (nested virtual machines), the kernel's memory is out of the CPU's reach \
+    after each, as the program that does nothing shows, and on a CPU's own kernel thread, where osnoise runs, it is not. spin's gaps come \
+    within one run.\n\n\
     Then what became of all gaps of 5 s at 100,000 a second, single gaps limited to 100 a second as they are unless told otherwise.\n\n\
     Last, beside those who read osnoise's event `sample_threshold` in other ways, in a virtual machine with one CPU. It counts \
     instructions and nothing else: no cache misses, no branches missed. Each instruction takes 64 ns of its clock, so that each \
@@ -185,33 +186,26 @@ fn losses(losses: &[Loss]) -> Table {
 }
 
 fn aims(told: &Told) -> Result<Vec<Aim>> {
-    let at_rate = || told.costs.iter().filter(|cost| cost.per_s == AIMED_PER_S);
-    let dearest = at_rate()
-        .max_by(|a, b| median(&a.ns).total_cmp(&median(&b.ns)))
-        .context("gap_cost says nothing of the rate that is aimed at")?;
     let limit_ns = 250.0;
     let rate = thousands(AIMED_PER_S);
     let mut aims = Vec::new();
-    // A machine that nobody steals from has no such set.
-    if let Ok(aimed) = find(&told.costs, "osnoise", AIMED_CAUSES, AIMED_PER_S) {
+    for point in ["spin", "osnoise"] {
+        let dearest = told
+            .costs
+            .iter()
+            .filter(|cost| cost.per_s == AIMED_PER_S && cost.point == point)
+            .max_by(|a, b| median(&a.ns).total_cmp(&median(&b.ns)))
+            .with_context(|| format!("gap_cost says nothing of {point} at {rate} gaps/s"))?;
         aims.push(Aim::at_most(
             &format!(
-                "recording a gap of osnoise's within the kernel, {AIMED_CAUSES} read, {rate} gaps/s"
+                "recording a gap of {point}'s within the kernel, {} read, {rate} gaps/s",
+                dearest.causes
             ),
             limit_ns,
             " ns",
-            median(&aimed.ns),
+            median(&dearest.ns),
         ));
     }
-    aims.push(Aim::at_most(
-        &format!(
-            "the dearest of all at {rate} gaps/s ({}: {})",
-            dearest.point, dearest.causes
-        ),
-        limit_ns,
-        " ns",
-        median(&dearest.ns),
-    ));
     let missing: u64 = told.losses.iter().map(Loss::missing).sum();
     aims.push(Aim::at_most(
         &format!("gaps lost at {rate} gaps/s"),
@@ -277,7 +271,7 @@ mod tests {
             .iter()
             .map(|aim| aim.measured)
             .collect();
-        assert_eq!(measured, [120.0, 300.0, 3.0]);
+        assert_eq!(measured, [300.0, 120.0, 3.0]);
     }
 
     #[test]

@@ -162,7 +162,10 @@ mod tests {
         // 100 may be longer: the 20 of the last bucket, and half of those in the first.
         let lower = 100.0 / BUCKET;
         let floor = floor_ns(&cpu).expect("a percentile");
-        assert!((floor - f64::midpoint(100.0, lower)).abs() < 1e-9, "{floor}");
+        assert!(
+            (floor - f64::midpoint(100.0, lower)).abs() < 1e-9,
+            "{floor}"
+        );
     }
 
     #[test]
