@@ -42,25 +42,38 @@ fn told(args: &[&str]) -> (Vec<Event>, IrqsoffSnapshot) {
 
 #[test]
 fn a_self_test_is_noticed_once_with_its_length_and_handler() {
-    for (tick, length, ticks) in [("10ms", "55ticks", 55), ("1ms", "20ms", 20)] {
+    for (tick, length, tick_ns, ticks) in [
+        ("10ms", "55ticks", 10_000_000, 55),
+        ("1ms", "20ms", 1_000_000, 20),
+    ] {
         let (events, last) = told(&["--tick", tick, "--threshold=10", "--self-test", length]);
         let found: Vec<&Event> = events
             .iter()
             .filter(|event| event.kind == Kind::Disabled)
             .collect();
-        let of_length: Vec<&&Event> = found
+        let ran_ns = |event: &Event| {
+            let handler = event.handler.as_ref()?;
+            let of_test = (handler.kind.as_str(), handler.function.as_deref())
+                == ("hrtimer", Some("perf_swevent_hrtimer"));
+            handler.ran_ns.filter(|_| of_test)
+        };
+        let of_test: Vec<&&Event> = found
             .iter()
-            .filter(|event| event.ticks.abs_diff(ticks) <= 1)
+            .filter(|event| ran_ns(event).is_some_and(|ran_ns| ran_ns >= ticks * tick_ns))
             .collect();
-        let [event] = of_length[..] else {
+        let [event] = of_test[..] else {
             panic!("{length}: {events:#?}");
         };
         assert_eq!(event.arrived, 1, "{event:#?}");
-        let handler = event.handler.as_ref().expect("a handler");
-        assert_eq!(
-            (handler.kind.as_str(), handler.function.as_deref()),
-            ("hrtimer", Some("perf_swevent_hrtimer")),
+        // It is longer than it should be by what the hypervisor took the CPU away for.
+        let ran_ns = ran_ns(event).expect("its handler");
+        assert!(
+            ran_ns <= (ticks + 1) * tick_ns + event.steal_ns,
             "{event:#?}"
+        );
+        assert!(
+            event.ticks.abs_diff(ran_ns / tick_ns) <= 1,
+            "{ran_ns}: {event:#?}"
         );
         // The thread that asked for it was in user mode, or in a system call.
         assert_eq!(event.comm, "smilat", "{event:#?}");
