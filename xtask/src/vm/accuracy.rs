@@ -52,7 +52,8 @@ told; *nothing* are those that the emulator and its host make by themselves.
 
 *At the edge* are gaps in whose recording something came, or in the recording of the gap before: an emulated CPU that its host
 has stopped takes what waited for it a moment after the gap, not in it, so that either answer is right. So it is with what ended up
-to 0.1 ms before a gap, or lay in it for less than half: their times are of two clocks. The test fails if anything is called what
+to 0.1 ms before a gap, or lay in it for less than half: their times are of two clocks. And so it is with the first gap that
+osnoise tells after an SMI that came when its thread had begun and its loop had not: nothing tells of that moment. The test fails if anything is called what
 it is not, or if more than one in twenty is not called what it is.
 ";
 
