@@ -4,14 +4,14 @@
 
 use std::{
     io::{self, Read as _, Seek as _},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     os::unix::process::CommandExt as _,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use crate::{killed::Killed, wait_until};
+use crate::{killed::Killed, serving::free_address, wait_until};
 
 /// The server and its checker are one program, which goes by its name. Debian's package `redis-server` adds nothing but the
 /// right name and a service that starts with the machine, and so is not wanted.
@@ -39,7 +39,7 @@ impl Redis {
     /// When it does not answer.
     #[track_caller]
     pub fn start() -> Self {
-        let port = free_port();
+        let port = free_address().port();
         let mut command = Command::new(SERVER);
         command
             .arg0("redis-server")
@@ -107,7 +107,7 @@ impl Redis {
 /// A report of redis-benchmark without its progress, whose lines are each written over the one before, and the second of two
 /// listings of latencies, which may be long.
 fn shortened(report: &str) -> String {
-    let report = report.split('\r').next_back().unwrap_or_default();
+    let report = report.rsplit_once('\r').map_or(report, |(_, last)| last);
     match report.split_once("Cumulative distribution") {
         Some((listing, rest)) => {
             let summary = rest.find("Summary:").map_or("", |at| &rest[at..]);
@@ -115,12 +115,6 @@ fn shortened(report: &str) -> String {
         }
         None => report.to_owned(),
     }
-}
-
-/// A port that nobody has at the moment.
-fn free_port() -> u16 {
-    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the loopback interface");
-    socket.local_addr().expect("an address").port()
 }
 
 /// Has the command be killed when the thread that starts it ends, however that comes.

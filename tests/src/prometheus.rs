@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::Path,
     process::{Child, Command},
 };
@@ -10,7 +10,11 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{from_env, output, serving::get, wait_until};
+use crate::{
+    from_env, output,
+    serving::{free_address, get},
+    wait_until,
+};
 
 /// How many ports may be taken by others in the moment between finding them free and starting it.
 const PORTS: u32 = 5;
@@ -75,9 +79,7 @@ impl Prometheus {
 
     /// Starts it on a port that was free a moment ago, since it does not tell which one it takes by itself.
     fn spawn(data: &Path, native: bool) -> (Child, SocketAddr) {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = free.local_addr().expect("its address");
-        drop(free);
+        let address = free_address();
         let said = data.join("log");
         let mut command = Command::new(from_env("SMILAT_PROMETHEUS"));
         command

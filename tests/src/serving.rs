@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     process::{Command, ExitStatus, Stdio},
     time::Duration,
 };
@@ -129,6 +129,16 @@ pub fn address(said: &str) -> SocketAddr {
         .trim_end_matches("/metrics")
         .parse()
         .expect("an address")
+}
+
+/// An address of loopback that nobody listens on at the moment.
+///
+/// # Panics
+/// When there is none.
+#[track_caller]
+pub fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    listener.local_addr().expect("an address")
 }
 
 /// Asks `address` for `path`.

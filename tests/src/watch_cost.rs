@@ -3,7 +3,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     process::Stdio,
     sync::{
         Arc,
@@ -18,7 +18,7 @@ use smi_user::model::{CpuSnapshot, Snapshot};
 
 use crate::{
     killed::Killed,
-    serving,
+    serving::{self, free_address},
     taken::{Taken, samples},
     wait_until,
 };
@@ -89,6 +89,7 @@ pub fn smilat(way: Way) -> Value {
         .args(["run", "--interval=1s"])
         .args(way.args)
         .stdout(Stdio::piped());
+    // Told to be quiet, smilat does not say which port it took.
     let address = (way.scrapes_per_s > 0).then(free_address);
     if let Some(address) = address {
         command.arg(format!("--listen={address}"));
@@ -148,12 +149,6 @@ pub fn minute(process: u32) -> Value {
         "resident_bytes": resident_bytes,
         "peak_bytes": before.peak_bytes,
     })
-}
-
-/// A port of loopback that nobody listens on. Told to be quiet, smilat does not say which one it took.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    listener.local_addr().expect("an address")
 }
 
 /// Reads what the child prints to its end; the last line.

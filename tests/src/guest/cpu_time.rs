@@ -1,6 +1,8 @@
 //! CPU time of threads and processes, as the kernel's scheduler counts it.
 
-use std::{fs, mem};
+use std::mem;
+
+use crate::taken::Taken;
 
 /// CPU time of this thread.
 pub(super) fn thread_ns() -> u64 {
@@ -29,18 +31,6 @@ pub(super) fn children_ns() -> u64 {
 
 /// CPU time so far of a process, all its threads, and its children, which have none.
 pub(super) fn family_ns(process: u32) -> u64 {
-    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
-    let children = children.expect("children");
-    let of_process = |process: &str| {
-        let threads = fs::read_dir(format!("/proc/{process}/task")).expect("threads");
-        threads
-            .map(|thread| {
-                let file = thread.expect("an entry").path().join("schedstat");
-                let text = fs::read_to_string(file).expect("schedstat");
-                let ns = text.split_whitespace().next();
-                ns.and_then(|ns| ns.parse::<u64>().ok()).expect("a number")
-            })
-            .sum::<u64>()
-    };
-    of_process(&process.to_string()) + children.split_whitespace().map(of_process).sum::<u64>()
+    let taken = Taken::by(process).expect("it runs");
+    taken.cpu_ns(|_| true)
 }

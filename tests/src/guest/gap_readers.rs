@@ -192,13 +192,7 @@ fn under_trace_pipe() -> Measured {
     noise::set(WIDTH, WINDOW);
     let trace = Instance::make("read", &["osnoise/sample_threshold"]);
     let ended_before = children_ns();
-    let mut cat = Killed::start(
-        Command::new("/bin/busybox")
-            .arg("cat")
-            .arg(trace.path().join("trace_pipe"))
-            .stdout(Stdio::null()),
-    );
-    thread::sleep(Duration::from_secs(1));
+    let mut cat = trace.read_by_cat();
     let started = family_ns(cat.id());
     let windows = make_gaps();
     wait_for("all to be read", || trace.stat("entries") == 0);

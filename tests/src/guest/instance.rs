@@ -3,9 +3,11 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 use super::state::TRACING;
+use crate::{killed::Killed, wait_until};
 
 /// See the module. Dropped, it is gone, and traces none of its events any more.
 pub(super) struct Instance {
@@ -38,6 +40,31 @@ impl Instance {
             fs::write(self.path.join("events").join(event).join("enable"), on)?;
         }
         Ok(())
+    }
+
+    /// Has `cat` read the events as text, as they come; when this returns, it has read what there was and waits for more.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub(super) fn read_by_cat(&self) -> Killed {
+        let pipe = self.path.join("trace_pipe");
+        let cat = Killed::start(
+            Command::new("/bin/busybox")
+                .arg("cat")
+                .arg(&pipe)
+                .stdout(Stdio::null()),
+        );
+        let folder = PathBuf::from(format!("/proc/{}", cat.id()));
+        wait_until("cat to wait for events", || {
+            let mut files = fs::read_dir(folder.join("fd"))
+                .expect("its files")
+                .flatten();
+            let sleeps =
+                || fs::read_to_string(folder.join("stat")).is_ok_and(|stat| stat.contains(") S "));
+            files.any(|file| fs::read_link(file.path()).is_ok_and(|file| file == pipe)) && sleeps()
+        });
+        cat
     }
 
     /// Sum of a number in the statistics of each CPU's buffer.

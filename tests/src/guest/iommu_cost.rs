@@ -132,13 +132,7 @@ fn under_smilat(mapper: &Mapper, args: &[&str]) -> Measured {
 fn under_trace_pipe(mapper: &Mapper) -> Measured {
     let trace = Instance::make("cost", &EVENTS_SEEN);
     let ended_before = children_ns();
-    let mut cat = Killed::start(
-        Command::new("/bin/busybox")
-            .arg("cat")
-            .arg(trace.path().join("trace_pipe"))
-            .stdout(Stdio::null()),
-    );
-    thread::sleep(Duration::from_millis(100));
+    let mut cat = trace.read_by_cat();
     let started = family_ns(cat.id());
     let mapper_ns = events(mapper);
     wait_until("all to be read", || trace.stat("entries") == 0);

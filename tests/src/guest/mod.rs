@@ -10,6 +10,7 @@ mod accuracy;
 mod broadcast;
 mod causes;
 mod choice;
+mod confusion;
 mod cost;
 mod cpu_time;
 mod disks;
@@ -185,7 +186,7 @@ const TESTS: &[Test] = tests! {
     causes::smis_inside_and_outside_of_sampling_add_up on [Stock, Rt];
     causes::a_counter_that_is_no_perf_event_is_compared_by_the_interval on [Stock, Rt];
     causes::smis_are_counted_again_when_a_cpu_is_back on [Stock, Rt];
-    causes::every_gap_gets_its_cause on [Stock, Rt];
+    confusion::every_gap_gets_its_cause on [Stock, Rt];
     verify::verify_proves_every_step_where_smis_stop_all_cpus on [Broadcast];
     verify::an_interrupted_verify_refutes_nothing on [Broadcast];
     verify::verify_says_that_smis_reach_the_writing_cpu_only on [Stock, Rt];

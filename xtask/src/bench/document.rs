@@ -55,9 +55,12 @@ impl Machine {
     }
 }
 
-/// The revision of the files here.
+/// The revision of the files here; what is no checkout has none.
 fn revision() -> Result<String> {
     let git = |args: &[&str]| sh::read(Command::new("git").current_dir(sh::root()).args(args));
+    if !sh::root().join(".git").exists() {
+        return Ok("none".to_owned());
+    }
     let differs = !git(&["status", "--porcelain", "--", ":!docs/bench.*"])?.is_empty();
     let mark = if differs { "+" } else { "" };
     Ok(git(&["rev-parse", "--short=10", "HEAD"])? + mark)

@@ -9,7 +9,7 @@ use crate::sh;
 
 /// What precedes each line of a table of known SMIs on the console (`tests/src/guest/accuracy.rs`).
 const SMIS: &str = "TABLE";
-/// The same of a table of causes (`tests/src/guest/causes.rs`).
+/// The same of a table of causes (`tests/src/guest/confusion.rs`).
 const CAUSES: &str = "CAUSES";
 
 /// What stands above the tables.
