@@ -155,7 +155,7 @@ pub extern "C" fn begin() -> u64 {
 /// where that may have been an SMI, all is read again.
 #[inline(always)]
 pub fn begin_at<C: Clock>() -> u64 {
-    /// Reading takes less even where a hypervisor has to read the register (`docs/bench.md`), and most SMIs take more.
+    /// Reading takes less even where a hypervisor has to read the register (`cargo xtask bench gap`), and most SMIs take more.
     const LONGEST_NS: u64 = 20_000;
     const TRIES: u32 = 3;
     let mut before_ns = if C::IS_REAL { C::now() } else { 0 };
