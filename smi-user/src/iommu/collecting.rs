@@ -73,6 +73,8 @@ pub struct Collecting {
     told_not_ram: BTreeSet<(u32, Option<String>)>,
     waiting: VecDeque<IommuEvent>,
     warnings: Vec<String>,
+    /// Events for which there was no room since that was told last.
+    left_out: u64,
     began: Instant,
     snapshot_at: Instant,
     interval: u64,
@@ -140,6 +142,7 @@ impl Collecting {
             told_not_ram: BTreeSet::new(),
             waiting: VecDeque::new(),
             warnings,
+            left_out: 0,
             began: now,
             snapshot_at: now,
             interval: 0,
@@ -152,6 +155,12 @@ impl Collecting {
     /// What the user should know that is no failure; each is told once.
     pub fn warnings(&mut self) -> Vec<String> {
         let mut all = std::mem::take(&mut self.warnings);
+        let left_out = std::mem::take(&mut self.left_out);
+        if left_out > 0 {
+            all.push(format!(
+                "more than {WAITING} things happened at once: {left_out} of them are counted only"
+            ));
+        }
         all.extend(self.watching.warnings());
         all
     }
@@ -274,9 +283,7 @@ impl Collecting {
         if self.waiting.len() < WAITING {
             self.waiting.push_back(IommuEvent { time, what });
         } else {
-            self.warnings.push(format!(
-                "more than {WAITING} things happened at once: some are counted only"
-            ));
+            self.left_out += 1;
         }
     }
 

@@ -107,8 +107,7 @@ the percentiles are of requests, not of time. On a virtual machine, the hypervis
 The virtual machine is emulated, slow and noisy: only what is compared within a round means much there. smilat, `rtla hwnoise` \
 and `hwlatdetect` have the same width, window and threshold (1 ms) on both CPUs, 4 rounds. hwlatdetect has no option for it, and \
 so watches one CPU after the other unless the kernel is told otherwise beforehand. smilat's spin has interrupts off for 1 ms at \
-a time, all others for the whole width. They do not get what they ask for alike: smilat samples at the lowest real-time priority, \
-and its peers, by default, at none, so that a busy machine keeps them waiting. Sampled is what they got: of the peers, the CPU time \
+a time, all others for the whole width. Sampled is what they got: of the peers, the CPU time \
 of the kernel's threads that sample, of smilat its own report.";
 
 /// The table to choose by, and the one with redis's latencies.
