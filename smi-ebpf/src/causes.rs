@@ -7,7 +7,7 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     bindings::{BPF_F_CURRENT_CPU, bpf_perf_event_value},
-    helpers::bpf_perf_event_read_value,
+    helpers::{bpf_perf_event_read_value, generated::bpf_perf_event_read},
     macros::map,
     maps::{PerCpuArray, PerfEventArray},
     programs::RawTracePointContext,
@@ -185,6 +185,18 @@ pub extern "C" fn look() -> u64 {
 /// Reads everything; `None` where nothing is to be proven.
 #[inline(always)]
 pub fn since() -> Option<Since> {
+    moved::<false>()
+}
+
+/// [`since`], of a gap in a stretch or turn that [`begin`] has begun.
+#[inline(always)]
+pub fn since_at_gap() -> Option<Since> {
+    moved::<true>()
+}
+
+/// What both share.
+#[inline(always)]
+fn moved<const AT_GAP: bool>() -> Option<Since> {
     let sources = SOURCES.get(0)?;
     let before = BEFORE.get_ptr_mut(0)?;
     // SAFETY: a value of this CPU, touched by the programs that sample it only, one at a time.
@@ -193,25 +205,7 @@ pub fn since() -> Option<Since> {
     let comparable = before.begun == 1;
     before.begun = 1;
     if sources.smi == 1 {
-        if let Some(value) = smi_counter() {
-            let enabled = value.enabled.wrapping_sub(before.smi_enabled);
-            let running = value.running.wrapping_sub(before.smi_running);
-            if !comparable || before.smi_enabled == 0 || value.counter < before.smis {
-                // Nothing to compare with, or another counter.
-            } else if enabled == 0 || running != enabled {
-                // Its CPU was offline meanwhile, which ends it though it can be read; or it was shared.
-                since.smi_unread = 1;
-            } else {
-                since.smis = value.counter - before.smis;
-            }
-            before.smis = value.counter;
-            before.smi_enabled = value.enabled;
-            before.smi_running = value.running;
-            since.smi_reading = value.counter;
-        } else {
-            before.smi_enabled = 0;
-            since.smi_unread = 1;
-        }
+        read_smis::<AT_GAP>(before, comparable, &mut since);
     }
     if let Some(nmis) = NMIS.get(0)
         && sources.nmi == 1
@@ -239,7 +233,54 @@ pub fn since() -> Option<Since> {
     Some(since)
 }
 
-/// This CPU's counter of SMIs; `None` when there is none to be read.
+/// Reads this CPU's counter of SMIs.
+///
+/// At a gap its count alone: for how long it was enabled and for how long it counted takes as long again to find out, and is
+/// compared when the stretch or turn ends.
+#[inline(always)]
+fn read_smis<const AT_GAP: bool>(before: &mut Readings, comparable: bool, since: &mut Since) {
+    // Below: nothing to compare with, or another counter.
+    let mut known = comparable && before.smi_enabled > 0;
+    let read = if AT_GAP && before.smi_enabled > 0 {
+        smi_count()
+    } else {
+        smi_counter().map(|value| {
+            let enabled = value.enabled.wrapping_sub(before.smi_enabled);
+            let running = value.running.wrapping_sub(before.smi_running);
+            if known && value.counter >= before.smis && (enabled == 0 || running != enabled) {
+                // Its CPU was offline meanwhile, which ends it though it can be read; or it was shared.
+                known = false;
+                since.smi_unread = 1;
+            }
+            before.smi_enabled = value.enabled;
+            before.smi_running = value.running;
+            value.counter
+        })
+    };
+    let Some(count) = read else {
+        before.smi_enabled = 0;
+        since.smi_unread = 1;
+        return;
+    };
+    if known && count >= before.smis {
+        since.smis = count - before.smis;
+    }
+    before.smis = count;
+    since.smi_reading = count;
+}
+
+/// The count of this CPU's counter of SMIs; `None` when there is none to be read.
+#[inline(always)]
+fn smi_count() -> Option<u64> {
+    // SAFETY: a map of perf events.
+    let count = unsafe {
+        bpf_perf_event_read((&raw const SMI_EVENTS).cast_mut().cast(), BPF_F_CURRENT_CPU)
+    };
+    // A negative number is an error.
+    (count >> 63 == 0).then_some(count)
+}
+
+/// All of this CPU's counter of SMIs; `None` when there is none to be read.
 #[inline(always)]
 fn smi_counter() -> Option<bpf_perf_event_value> {
     let mut value = MaybeUninit::<bpf_perf_event_value>::uninit();

@@ -4,7 +4,7 @@
 //! Without, interrupts, softirqs and threads that ran inside a reported stretch are taken off it, which leaves an
 //! estimate.
 
-use aya_ebpf::{macros::map, maps::PerCpuArray, programs::RawTracePointContext};
+use aya_ebpf::{macros::map, maps::PerCpuArray};
 
 use crate::{
     maps::TRACER,
@@ -29,10 +29,9 @@ static NOISES: PerCpuArray<Noises> = PerCpuArray::with_max_entries(1, 0);
 
 /// `osnoise:sample_threshold(start, duration, interference)`.
 #[inline(always)]
-pub fn sample(ctx: &RawTracePointContext) {
+pub fn sample(start_ns: u64, duration_ns: u64) {
     let Some(tracer) = TRACER.get(0) else { return };
-    let start_ns: u64 = ctx.arg(0);
-    let mut duration_ns: u64 = ctx.arg(1);
+    let mut duration_ns = duration_ns;
     if tracer.osnoise_subtract == 1 {
         duration_ns = duration_ns.saturating_sub(noise_within(start_ns, duration_ns));
     }
@@ -45,8 +44,7 @@ pub fn sample(ctx: &RawTracePointContext) {
 
 /// `osnoise:nmi_noise(start, duration)`: counted beside the gaps.
 #[inline(always)]
-pub fn nmi(ctx: &RawTracePointContext) {
-    let duration_ns: u64 = ctx.arg(1);
+pub fn nmi(duration_ns: u64) {
     // It may interrupt another change, whose marks it must not touch. Nothing else changes these two while osnoise runs.
     if let Some(stats) = record::stats() {
         stats.tracer.nmi_count += 1;

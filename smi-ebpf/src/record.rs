@@ -76,7 +76,7 @@ pub unsafe extern "C" fn record_gap(gap: *const GapRecord, is_window: u64) -> u6
         return 0;
     };
     let Some(knobs) = knobs() else { return 0 };
-    let mut since = causes::since().unwrap_or_default();
+    let mut since = causes::since_at_gap().unwrap_or_default();
     if is_window == 0 {
         let begin_ns = gap.end_ns.saturating_sub(gap.duration_ns);
         since.keep_within::<Kernel>(begin_ns, gap.end_ns);

@@ -100,7 +100,7 @@ impl Stretch {
     /// is not watched, so it must be neither gap nor exposure.
     #[inline(always)]
     pub fn long_step<C: Clock>(&mut self, now_ns: u64, last_ns: u64) {
-        self.last_ns = if now_ns < last_ns {
+        let next_ns = if now_ns < last_ns {
             self.clock_went_back += 1;
             C::now()
         } else if now_ns - last_ns < self.threshold_ns {
@@ -110,7 +110,14 @@ impl Stretch {
             record::record(now_ns, now_ns - last_ns);
             causes::begin_at::<C>()
         };
-        self.blind_ns += self.last_ns.saturating_sub(now_ns);
+        self.go_on(now_ns, next_ns);
+    }
+
+    /// Goes on from the reading `next_ns`; since `now_ns` nothing was watched.
+    #[inline(always)]
+    pub fn go_on(&mut self, now_ns: u64, next_ns: u64) {
+        self.last_ns = next_ns;
+        self.blind_ns += next_ns.saturating_sub(now_ns);
     }
 
     /// What a round returns.

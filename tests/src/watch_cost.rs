@@ -30,6 +30,9 @@ const PART: Duration = Duration::from_secs(10);
 /// From a watcher's start on, until what it does at its start is done.
 const SETTLED: Duration = Duration::from_secs(3);
 
+/// How often it is looked whether metrics are there.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// One way to have smilat watch and report each second.
 #[derive(Clone, Copy, Debug)]
 pub struct Way {
@@ -96,7 +99,11 @@ pub fn smilat(way: Way) -> Value {
     }
     let mut child = Killed::start(command.stderr(Stdio::null()));
     let scraper = address.map(|address| {
-        wait_until("metrics", || serving::get(address, "/metrics").is_ok());
+        // Before the first interval is over there is nothing to tell. A slow machine comes to nothing else if asked all the time.
+        wait_until("metrics", || {
+            thread::sleep(LOOK);
+            serving::get(address, "/metrics").is_ok_and(|answer| answer.status == 200)
+        });
         Scraper::start(address, way.scrapes_per_s)
     });
     let last = last_line(&mut child);

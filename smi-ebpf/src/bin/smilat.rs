@@ -55,14 +55,14 @@ fn nmi(ctx: RawTracePointContext) -> i32 {
 /// Attached to `osnoise:sample_threshold`.
 #[raw_tracepoint]
 fn osnoise_sample(ctx: RawTracePointContext) -> i32 {
-    osnoise::sample(&ctx);
+    osnoise::sample(ctx.arg(0), ctx.arg(1));
     0
 }
 
 /// Attached to `osnoise:nmi_noise`.
 #[raw_tracepoint]
 fn osnoise_nmi(ctx: RawTracePointContext) -> i32 {
-    osnoise::nmi(&ctx);
+    osnoise::nmi(ctx.arg(1));
     0
 }
 

@@ -10,7 +10,10 @@ use aya_ebpf::{
     maps::Array,
     programs::{PerfEventContext, RawTracePointContext},
 };
-use smi_ebpf::spin::{self, Clock, Kernel, Stretch};
+use smi_ebpf::{
+    osnoise,
+    spin::{self, Clock, Kernel, Stretch},
+};
 
 /// Waits to make, used over and over: wanted length in ns, and the length of the last one made.
 #[map]
@@ -20,11 +23,33 @@ static WAITS: Array<[u64; 2]> = Array::with_max_entries(512, 0);
 #[map]
 static MADE: Array<[u64; 2]> = Array::with_max_entries(1, 0);
 
-/// Takes one reading. Passes it on only when the next wait is over, so that the readings passed on lie a known time
-/// apart: the wait between them is a real one, with interrupts off, made by reading the clock.
+/// A round of the spin program whose steps are waits.
 unsafe extern "C" fn wait_round(_round: u64, stretch: *mut c_void) -> i64 {
     // SAFETY: `bpf_loop` hands over the pointer it was given, to a value that outlives the loop.
     let stretch = unsafe { &mut *stretch.cast::<Stretch>() };
+    wait(stretch, |stretch, now_ns, last_ns| {
+        if Stretch::is_long(now_ns, last_ns, stretch.look_ns) {
+            stretch.long_step::<Kernel>(now_ns, last_ns);
+        } else {
+            stretch.last_ns = now_ns;
+        }
+    })
+}
+
+/// The same for what records osnoise's gaps.
+unsafe extern "C" fn wait_for_osnoise(_round: u64, stretch: *mut c_void) -> i64 {
+    // SAFETY: as above.
+    let stretch = unsafe { &mut *stretch.cast::<Stretch>() };
+    wait(stretch, |stretch, now_ns, last_ns| {
+        osnoise::sample(last_ns, now_ns - last_ns);
+        stretch.go_on(now_ns, Kernel::now());
+    })
+}
+
+/// Takes one reading. Passes it on only when the next wait is over, so that the readings passed on lie a known time
+/// apart: the wait between them is a real one, with interrupts off, made by reading the clock.
+#[inline(always)]
+fn wait(stretch: &mut Stretch, pass_on: impl FnOnce(&mut Stretch, u64, u64)) -> i64 {
     let Some(made) = MADE.get_ptr_mut(0) else {
         return 1;
     };
@@ -47,11 +72,7 @@ unsafe extern "C" fn wait_round(_round: u64, stretch: *mut c_void) -> i64 {
     }
     *made += 1;
     *made_ns = now_ns - last_ns;
-    if Stretch::is_long(now_ns, last_ns, stretch.look_ns) {
-        stretch.long_step::<Kernel>(now_ns, last_ns);
-    } else {
-        stretch.last_ns = now_ns;
-    }
+    pass_on(stretch, now_ns, last_ns);
     stretch.verdict()
 }
 
@@ -106,6 +127,13 @@ fn spin(ctx: PerfEventContext) -> u32 {
 #[perf_event]
 fn waits(ctx: PerfEventContext) -> u32 {
     spin::run_with::<Kernel>(&ctx, wait_round);
+    0
+}
+
+/// The same with the code that records osnoise's gaps in place of spin's.
+#[perf_event]
+fn osnoise_waits(ctx: PerfEventContext) -> u32 {
+    spin::run_with::<Kernel>(&ctx, wait_for_osnoise);
     0
 }
 

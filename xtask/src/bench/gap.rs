@@ -89,17 +89,16 @@ fn host(told: &str) -> Result<Section> {
     })
 }
 
-const ABOUT: &str = "First, nanoseconds within the kernel on this machine. osnoise: the program that records its gaps, run by the \
-    kernel's means for testing, one gap a run, by the kernel's own count of the time its programs take (BPF_STATS_RUN_TIME). That \
-    count adds two readings of the clock; the program that does nothing shows how much, and nothing is taken off the others. spin: \
-    a program with spin's own code makes gaps by waiting between two readings; told is the time for which it did not watch, from \
-    the reading that ended the gap to the one from which it goes on, which takes in that spin reads the sources of causes a second \
-    time. Gaps come at fixed rates, medians of 9 rounds (15 at 1 a second, of one gap each) in turn; at 1 a second, most of what \
+const ABOUT: &str = "First, nanoseconds within the kernel on this machine. Programs with spin's own code and with the code that \
+    records osnoise's gaps make gaps by waiting between two readings of the clock; told is the time for which they did not watch, \
+    from the reading that ended the gap to the one from which they go on. For spin that takes in reading the sources of causes a \
+    second time. Gaps come at fixed rates, medians of 9 rounds (at 1 a second, of one gap each) in turn; at 1 a second, most of what \
     recording needs is no longer in the caches. hwlat's program, run at a breakpoint once for each window, cannot be tested like \
-    that. On a virtual machine reading MSR 0x34 leaves for the hypervisor. Each run of osnoise's program is a system call of its own; \
-    where the hypervisor keeps tables of pages of its own (nested virtual machines), the kernel's memory is out of the CPU's reach \
-    after each, as the program that does nothing shows, and on a CPU's own kernel thread, where osnoise runs, it is not. spin's gaps come \
-    within one run.\n\n\
+    that. On a virtual machine reading MSR 0x34 leaves for the hypervisor. *A run of its own*: the shipped program that records \
+    osnoise's gaps, run by the kernel's means for testing, one gap a run, by the kernel's own count of the time its programs take \
+    (BPF_STATS_RUN_TIME). That count adds two readings of the clock, and each run is a system call, which for osnoise's own thread it \
+    is not: where the hypervisor keeps tables of pages of its own (nested virtual machines), the kernel's memory is out of the CPU's \
+    reach after each. The program that does nothing shows how much that is; nothing is taken off the others.\n\n\
     Then what became of all gaps of 5 s at 100,000 a second, single gaps limited to 100 a second as they are unless told otherwise.\n\n\
     Last, beside those who read osnoise's event `sample_threshold` in other ways, in a virtual machine with one CPU. It counts \
     instructions and nothing else: no cache misses, no branches missed. Each instruction takes 64 ns of its clock, so that each \

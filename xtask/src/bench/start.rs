@@ -65,6 +65,8 @@ pub(super) fn start(smilat: &Path) -> Result<Section> {
         aims: vec![
             aim("started with nothing", by_default),
             aim("with windows every 10 ms", small),
+            aim_of_snapshots(&snapshots, "OpenMetrics")?,
+            aim_of_snapshots(&snapshots, "NDJSON")?,
         ],
         versions: Vec::new(),
     })
@@ -78,6 +80,24 @@ fn aim(how: &str, window_ms: impl Iterator<Item = f64>) -> Aim {
         " ms",
         measured,
     )
+}
+
+/// What of a CPU the largest machine's snapshots would take, one a second.
+fn aim_of_snapshots(costs: &[Cost], form: &str) -> Result<Aim> {
+    let largest = costs.last().context("no costs")?;
+    let us: f64 = ["read", "make", form]
+        .iter()
+        .map(|step| median(&largest.us[*step]))
+        .sum();
+    Ok(Aim::at_most(
+        &format!(
+            "CPU time of a snapshot a second, {} CPUs with most of the histograms filled, from maps to {form}",
+            largest.cpus
+        ),
+        1.0,
+        " % of a CPU",
+        us / 1e6 * 100.0,
+    ))
 }
 
 fn ms(ns: u64) -> f64 {

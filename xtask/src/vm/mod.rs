@@ -185,7 +185,7 @@ pub(crate) enum Measurement {
     Iommu,
     /// What it costs to have smilat or another tool run, on two CPUs.
     WatchingTwo,
-    /// The same on 255.
+    /// The same where 255 are possible.
     WatchingMany,
     /// How many SMIs detectors see, at rates up to a thousand in a second.
     Recall,
