@@ -38,7 +38,7 @@ pub(super) const FETCH: Duration = Duration::from_millis(100);
 
 /// The same for single gaps, of which each CPU passes on so many a second: as often as it takes for no more than half of their
 /// buffer to fill meanwhile, within these. Each time wakes a CPU up.
-const FETCH_GAPS: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_millis(250);
+const FETCH_GAPS: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_secs(1);
 
 /// See [`FETCH_GAPS`].
 fn fetch_every(cpus: usize, records_per_s: u64) -> Duration {
@@ -403,8 +403,8 @@ mod tests {
     #[test]
     fn the_more_gaps_may_come_the_more_often_they_are_fetched() {
         let every = |cpus, records_per_s| fetch_every(cpus, records_per_s).as_millis();
-        assert_eq!(every(2, 100), 250);
-        assert_eq!(every(1, 0), 250);
+        assert_eq!(every(2, 100), 1_000);
+        assert_eq!(every(1, 0), 1_000);
         // 2,730 are half of what there is room for.
         assert_eq!(every(255, 100), 107);
         assert_eq!(every(1, 100_000), 27);
