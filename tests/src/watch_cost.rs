@@ -87,6 +87,33 @@ pub const WAYS: [Way; 6] = [
 /// When it does not run.
 #[must_use]
 pub fn smilat(way: Way) -> Value {
+    watched(way, |process| {
+        thread::sleep(SETTLED);
+        minute(process)
+    })
+}
+
+/// The memory alone that it holds, on a machine that may be slow.
+///
+/// # Panics
+/// When it does not run.
+#[must_use]
+pub fn memory(way: Way) -> Value {
+    watched(way, |process| {
+        let mut resident_bytes = 0;
+        let mut peak_bytes = 0;
+        for _ in 0..PARTS {
+            thread::sleep(SETTLED);
+            let taken = Taken::by(process).expect("it runs");
+            resident_bytes = resident_bytes.max(taken.resident_bytes);
+            peak_bytes = taken.peak_bytes;
+        }
+        json!({"resident_bytes": resident_bytes, "peak_bytes": peak_bytes})
+    })
+}
+
+/// Has smilat watch in this way for as long as `measure` looks at the process; what that found, and what smilat says itself.
+fn watched(way: Way, measure: impl FnOnce(u32) -> Value) -> Value {
     let mut command = crate::smilat();
     command
         .args(["run", "--interval=1s"])
@@ -107,8 +134,7 @@ pub fn smilat(way: Way) -> Value {
         Scraper::start(address, way.scrapes_per_s)
     });
     let last = last_line(&mut child);
-    thread::sleep(SETTLED);
-    let mut told = minute(child.id());
+    let mut told = measure(child.id());
     told["who"] = json!(way.name);
     if let Some(scraper) = scraper {
         scraper.end();
@@ -118,6 +144,7 @@ pub fn smilat(way: Way) -> Value {
     // What it says of itself, where it does in a form for programs.
     let last = last.join().expect("a reader");
     if let Ok(last) = serde_json::from_str::<Snapshot>(&last) {
+        told["snapshots"] = json!(last.interval);
         let sum = |of: fn(&CpuSnapshot) -> u64| last.cpus.iter().map(of).sum::<u64>() as f64;
         let seconds = last.elapsed_ns as f64 / 1e9;
         told["gaps_per_s"] = json!(sum(|cpu| cpu.gaps.count) / seconds);

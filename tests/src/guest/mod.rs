@@ -90,6 +90,8 @@ enum Set {
     IommuCost,
     /// Two CPUs or many, whose clock counts instructions, and a kernel with hwlat and osnoise.
     Watching,
+    /// Many CPUs, as fast as two of the host's can be all of them.
+    Memory,
     /// As [`Set::Rt`].
     Recall,
     /// As [`Set::Rt`], with redis.
@@ -104,7 +106,7 @@ enum Set {
 
 use Set::{
     Amd, Broadcast, Exact, Floor, GapReaders, Iommu, IommuCost, IommuPassthrough, Irqsoff,
-    IrqsoffExact, Recall, Rt, SmmOff, Steps, Stock, Watching, Workload,
+    IrqsoffExact, Memory, Recall, Rt, SmmOff, Steps, Stock, Watching, Workload,
 };
 
 impl Set {
@@ -122,6 +124,7 @@ impl Set {
             "iommu-pt" => IommuPassthrough,
             "iommu-cost" => IommuCost,
             "watching" => Watching,
+            "memory" => Memory,
             "recall" => Recall,
             "workload" => Workload,
             "gap-readers" => GapReaders,
@@ -261,6 +264,7 @@ const TESTS: &[Test] = tests! {
     iommu_refusals::without_an_iommu_the_remedy_is_told on [Stock];
     iommu_cost::an_event_costs_so_much_under_each_who_watches on [IommuCost];
     watching::watching_costs_so_much on [Watching];
+    watching::watching_holds_so_much_memory on [Memory];
     recall::smis_of_every_rate_are_seen on [Recall];
     gap_readers::a_gap_costs_so_much_under_each_who_reads on [GapReaders];
     steps::steps_are_so_many_instructions on [Steps];

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::{
     load::{Load, cpu, number},
+    peers,
     table::{Cell, Section, Table},
 };
 use crate::sh;
@@ -80,7 +81,7 @@ pub(super) fn lateness(smilat: &Path) -> Result<Section> {
         ),
         tables: vec![table],
         aims: Vec::new(),
-        versions: Vec::new(),
+        versions: vec![peers::installed("rt-tests")?],
     })
 }
 

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{setup, sh};
+use crate::{packages, setup, sh};
 
 /// Programs, and the packages they come in.
 const PEERS: [(&str, &str); 4] = [
@@ -27,6 +27,12 @@ pub(crate) fn install() -> Result<()> {
         return Ok(());
     }
     setup::install_packages(&missing)
+}
+
+/// What the rtla of virtual machines is made of, and its version.
+pub(super) fn rtla() -> Result<String> {
+    const SOURCE: &str = "linux-source-6.12";
+    Ok(format!("rtla of {SOURCE} {}", packages::version(SOURCE)?))
 }
 
 /// The package and its version, as installed.

@@ -7,7 +7,7 @@ use super::{
     peers,
     table::{Aim, Cell, Section, Table},
 };
-use crate::{packages, vm};
+use crate::vm;
 
 /// What tells single gaps, or counts them: as the machine names it (`tests/src/guest/recall.rs`) and as it is called.
 const OF_GAPS: [(&str, &str); 3] = [
@@ -95,15 +95,9 @@ impl Line {
 pub(super) fn recall() -> Result<Section> {
     let lines = vm::measure(vm::Measurement::Recall)?;
     let mut section = section(&lines)?;
-    section.versions = vec![
-        format!("rtla of {RTLA} {}", packages::version(RTLA)?),
-        peers::installed("rt-tests")?,
-    ];
+    section.versions = vec![peers::rtla()?, peers::installed("rt-tests")?];
     Ok(section)
 }
-
-/// What the rtla in the machine is made of.
-const RTLA: &str = "linux-source-6.12";
 
 fn section(lines: &[String]) -> Result<Section> {
     let lines: Vec<Line> = lines

@@ -3,9 +3,12 @@
 use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
-use super::table::{Aim, Cell, Section, Table, median};
+use super::{
+    peers,
+    table::{Aim, Cell, Section, Table, median},
+};
 use crate::{
     sh,
     vm::{self, Measurement},
@@ -62,7 +65,16 @@ impl Watcher {
     }
 }
 
-fn parse(lines: &[impl AsRef<str>]) -> Result<Vec<Watcher>> {
+/// The memory that a watcher held.
+#[derive(Clone, Debug, Deserialize)]
+struct Holder {
+    who: String,
+    cpus: u64,
+    resident_bytes: f64,
+    peak_bytes: f64,
+}
+
+fn parse<T: DeserializeOwned>(lines: &[impl AsRef<str>]) -> Result<Vec<T>> {
     let watchers = lines.iter().map(|line| {
         let line = line.as_ref();
         serde_json::from_str(line).with_context(|| format!("no watcher's cost: {line}"))
@@ -78,10 +90,22 @@ pub(super) fn watching(smilat: &Path) -> Result<Section> {
     let here = parse(&here.lines().collect::<Vec<_>>())?;
     let two = parse(&vm::measure(Measurement::WatchingTwo)?)?;
     let many = parse(&vm::measure(Measurement::WatchingMany)?)?;
-    section(&here, &two, &many)
+    let held = parse(&vm::measure(Measurement::Memory)?)?;
+    let mut section = section(&here, &two, &many, &held)?;
+    section.versions = vec![
+        peers::rtla()?,
+        peers::installed("rt-tests")?,
+        format!("turbostat of linux-cpupower {}", vm::turbostat_version()?),
+    ];
+    Ok(section)
 }
 
-fn section(here: &[Watcher], two: &[Watcher], many: &[Watcher]) -> Result<Section> {
+fn section(
+    here: &[Watcher],
+    two: &[Watcher],
+    many: &[Watcher],
+    held: &[Holder],
+) -> Result<Section> {
     let tables = [
         ("On this machine:", here),
         (
@@ -103,15 +127,22 @@ fn section(here: &[Watcher], two: &[Watcher], many: &[Watcher]) -> Result<Sectio
                 The virtual machines' clock counts instructions, of all CPUs together, 4 ns each: 1 % of such a CPU is 2.5 million \
                 instructions a second, which takes today's CPUs a small part of that time. `rtla hwnoise` and smilat's osnoise watch all CPUs, 100 us of \
                 each second; hwlatdetect and smilat's hwlat 1 ms of every 100 ms. Programs there are linked statically, but for \
-                hwlatdetect's Python and turbostat."
+                hwlatdetect's Python and turbostat.\n\n\
+                The machine with 255 CPUs that are all there is emulated by this one's few: time says nothing on it."
             .to_owned(),
         tables: tables
             .into_iter()
             .map(|(caption, watchers)| table(watchers).captioned(caption))
+            .chain([memory(held)])
             .collect(),
         aims: [
             aims("2 CPUs", here, 12.0, 0.1)?,
             aims("255 possible CPUs", many, 24.0, 1.0)?,
+            vec![memory_aim(
+                "255 CPUs that are all there",
+                held.iter().map(|holder| holder.resident_bytes),
+                24.0,
+            )?],
             to_rtla("2 CPUs", two)?,
             to_rtla("255 possible CPUs", many)?,
         ]
@@ -157,24 +188,28 @@ fn table(watchers: &[Watcher]) -> Table {
     table
 }
 
+fn memory(held: &[Holder]) -> Table {
+    let mut table = Table::new(&["who", "CPUs", "resident MiB", "peak MiB"])
+        .captioned("Memory alone, in a virtual machine with as many CPUs:");
+    for holder in held {
+        table.row([
+            Cell::text(&holder.who),
+            Cell::count(holder.cpus),
+            Cell::number(holder.resident_bytes / MIB, 1),
+            Cell::number(holder.peak_bytes / MIB, 1),
+        ]);
+    }
+    table
+}
+
 /// The aims for memory, in MiB, and CPU time at an interval of 1 s, in percent of one CPU, on a machine of this `size`.
 fn aims(size: &str, watchers: &[Watcher], mebibytes: f64, percent: f64) -> Result<Vec<Aim>> {
-    let most = |values: &mut dyn Iterator<Item = f64>| {
-        values
-            .reduce(f64::max)
-            .with_context(|| format!("nothing was measured on {size}"))
-    };
     let ours = || watchers.iter().filter(|watcher| watcher.is_smilat());
-    let resident = most(&mut ours().map(|watcher| watcher.resident_bytes / MIB))?;
+    let resident = ours().map(|watcher| watcher.resident_bytes);
     let calm = ours().filter(|watcher| watcher.is_calm());
-    let cpu = most(&mut calm.map(Watcher::cpu_percent))?;
+    let cpu = most(size, calm.map(Watcher::cpu_percent))?;
     Ok(vec![
-        Aim::at_most(
-            &format!("resident memory, {size}, the largest of all ways to watch"),
-            mebibytes,
-            " MiB",
-            resident,
-        ),
+        memory_aim(size, resident, mebibytes)?,
         Aim::at_most(
             &format!(
                 "CPU time at an interval of 1 s, {size}, the dearest of text, NDJSON, metrics"
@@ -187,9 +222,29 @@ fn aims(size: &str, watchers: &[Watcher], mebibytes: f64, percent: f64) -> Resul
             &format!("records of gaps lost for lack of room, {size}, many gaps"),
             0.0,
             "",
-            most(&mut ours().filter_map(|watcher| watcher.lost))?,
+            most(size, ours().filter_map(|watcher| watcher.lost))?,
         ),
     ])
+}
+
+fn memory_aim(
+    size: &str,
+    resident_bytes: impl Iterator<Item = f64>,
+    mebibytes: f64,
+) -> Result<Aim> {
+    Ok(Aim::at_most(
+        &format!("resident memory, {size}, the largest of all ways to watch"),
+        mebibytes,
+        " MiB",
+        most(size, resident_bytes)? / MIB,
+    ))
+}
+
+/// The greatest of what was measured on a machine of this `size`.
+fn most(size: &str, values: impl Iterator<Item = f64>) -> Result<f64> {
+    values
+        .reduce(f64::max)
+        .with_context(|| format!("nothing was measured on {size}"))
 }
 
 /// The aim beside the peer that reads the same tracer.
@@ -227,15 +282,26 @@ mod tests {
             line("smilat, osnoise, text", 500_000, ""),
             line("rtla hwnoise", 4_000_000, ""),
         ];
-        let watchers = parse(&lines).expect("watchers");
-        let section = section(&watchers, &watchers, &watchers).expect("a section");
+        let watchers: Vec<Watcher> = parse(&lines).expect("watchers");
+        let held = [
+            r#"{"who":"smilat, text","cpus":255,"resident_bytes":20971520,"peak_bytes":26214400}"#,
+        ];
+        let held: Vec<Holder> = parse(&held).expect("holders");
+        let section = section(&watchers, &watchers, &watchers, &held).expect("a section");
         let measured: Vec<f64> = section.aims.iter().map(|aim| aim.measured).collect();
-        assert_eq!(measured, [9.0, 0.09, 0.0, 9.0, 0.09, 0.0, 0.125, 0.125]);
+        assert_eq!(
+            measured,
+            [9.0, 0.09, 0.0, 9.0, 0.09, 0.0, 20.0, 0.125, 0.125]
+        );
         let text = section.to_string();
         let row = "| rtla hwnoise | 0.400 (0.400 to 0.400) | 2.0 (2.0 to 2.0) | - | - | - | 9.0 | 10.0 | - | - |";
         assert!(text.contains(row), "{text}");
-        let of_three = super::section(&watchers[..3], &watchers[..3], &watchers[..3]);
+        assert!(
+            text.contains("| smilat, text | 255 | 20.0 | 25.0 |"),
+            "{text}"
+        );
+        let of_three = super::section(&watchers[..3], &watchers[..3], &watchers[..3], &held);
         assert!(of_three.is_err(), "there is no peer");
-        assert!(parse(&["{}"]).is_err());
+        assert!(parse::<Watcher>(&["{}"]).is_err());
     }
 }

@@ -84,6 +84,7 @@ pub(super) fn workload(smilat: &Path) -> Result<Section> {
         versions: ["redis-tools", "stress-ng", "rt-tests"]
             .iter()
             .map(|package| peers::installed(package))
+            .chain([peers::rtla()])
             .collect::<Result<_>>()?,
     })
 }

@@ -21,7 +21,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Subcommand, ValueEnum};
 
-pub(crate) use self::peers::perf_version;
+pub(crate) use self::peers::{perf_version, turbostat_version};
 use self::{
     accuracy::Tables,
     image::Initramfs,
@@ -187,6 +187,8 @@ pub(crate) enum Measurement {
     WatchingTwo,
     /// The same where 255 are possible.
     WatchingMany,
+    /// What memory smilat holds on 255 CPUs that are all there.
+    Memory,
     /// How many SMIs detectors see, at rates up to a thousand in a second.
     Recall,
     /// What a busy machine loses to each of those who look for gaps, both CPUs at their real speed.
@@ -214,6 +216,7 @@ impl Measurement {
                 peers: Peers::Watchers,
                 ..Bench::new(Kernel::Rt6_12, Profile::ExactMany, "watching")
             },
+            Self::Memory => Bench::new(Kernel::Rt6_12, Profile::Many, "memory"),
             Self::Recall => Bench::new(Kernel::Rt6_12, Profile::TwoCpus, "recall").with_peers(),
             Self::Workload => Bench {
                 peers: Peers::DetectorsAndRedis,

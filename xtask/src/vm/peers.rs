@@ -99,6 +99,11 @@ pub(crate) fn perf_version() -> Result<String> {
     packages::version(PERF_PACKAGE)
 }
 
+/// Version of the turbostat that machines get.
+pub(crate) fn turbostat_version() -> Result<String> {
+    packages::version(TURBOSTAT_PACKAGES[0])
+}
+
 /// The tree with the program at `place` and the libraries it is linked with, out of `packages`.
 fn program(place: &str, packages: &[&str]) -> Result<PathBuf> {
     let name = place.rsplit('/').next().unwrap_or(place);

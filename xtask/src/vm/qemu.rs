@@ -60,6 +60,8 @@ pub(super) enum Profile {
     /// As [`Profile::ExactTwo`], but with room for 253 more CPUs, which the kernel provides for. With all of them there, a
     /// minute of the machine takes this one the better part of an hour.
     ExactMany,
+    /// 255 CPUs, as fast as the host can be all of them.
+    Many,
 }
 
 /// Modules for what [`Profile::Iommu`] has, and to give devices to user space.
@@ -118,6 +120,7 @@ impl Profile {
             | Self::Slow
             | Self::ExactTwo
             | Self::ExactMany
+            | Self::Many
             | Self::Amd => "q35,smm=on",
             Self::SmmOff | Self::Iommu | Self::IommuPassthrough | Self::IommuExact => "q35,smm=off",
         }
@@ -133,7 +136,8 @@ impl Profile {
             | Self::IommuPassthrough
             | Self::IommuExact
             | Self::ExactTwo
-            | Self::ExactMany => "Skylake-Client",
+            | Self::ExactMany
+            | Self::Many => "Skylake-Client",
             Self::Amd => "EPYC",
         }
     }
@@ -143,6 +147,7 @@ impl Profile {
             Self::TwoCpus | Self::SmmOff | Self::Amd => {
                 &["-smp", "2", "-accel", "tcg,thread=multi"]
             }
+            Self::Many => &["-smp", "255", "-accel", "tcg,thread=multi"],
             Self::Iommu | Self::IommuPassthrough => &["-smp", "2", "-accel", "tcg,thread=single"],
             Self::Exact | Self::IommuExact => &[
                 "-smp",
@@ -190,7 +195,7 @@ impl Profile {
 
     fn mebibytes(self) -> &'static str {
         match self {
-            Self::ExactMany => "2048",
+            Self::ExactMany | Self::Many => "2048",
             _ if self.has_iommu() => "512",
             _ => "256",
         }
@@ -226,6 +231,7 @@ impl Profile {
             | Self::Slow
             | Self::ExactTwo
             | Self::ExactMany
+            | Self::Many
             | Self::SmmOff
             | Self::Amd => "",
         }
