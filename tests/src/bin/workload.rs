@@ -17,7 +17,7 @@ use smi_user::{
     kernel::{cpus::CpuList, sched},
     model::Snapshot,
 };
-use tests::{busy::Redis, killed::Killed, smilat};
+use tests::{busy::Redis, killed::Killed, smilat, stderr};
 
 /// Rounds; all settings take turns in each.
 const ROUNDS: usize = 5;
@@ -163,13 +163,13 @@ impl Watching {
 /// Computes for 2 s on each CPU; what stress-ng reports.
 fn compute(cpus: usize) -> String {
     let report = tempfile::NamedTempFile::new().expect("a file");
-    let status = Command::new("stress-ng")
+    let done = Command::new("stress-ng")
         .args(["--cpu", &cpus.to_string(), "--cpu-method", "int64"])
-        .args(["--timeout", "2s", "--metrics", "--quiet", "--yaml"])
+        // Told to be quiet, it leaves the metrics out of the report, too.
+        .args(["--timeout", "2s", "--metrics", "--yaml"])
         .arg(report.path())
-        .stdout(Stdio::null())
-        .status();
-    let status = status.expect("stress-ng");
-    assert!(status.success(), "stress-ng: {status}");
+        .output()
+        .expect("stress-ng");
+    assert!(done.status.success(), "stress-ng: {}", stderr(&done));
     fs::read_to_string(report.path()).expect("its report")
 }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
@@ -20,6 +20,9 @@ const MIB: f64 = 1024.0 * 1024.0;
 #[derive(Clone, Debug, Deserialize)]
 struct Watcher {
     who: String,
+    /// CPUs that the machine may have; not told of this one.
+    #[serde(default)]
+    possible: u64,
     parts: Vec<Part>,
     /// The most at the end of any part.
     resident_bytes: f64,
@@ -89,7 +92,14 @@ pub(super) fn watching(smilat: &Path) -> Result<Section> {
     let here = sh::read(Command::new(program).env("SMILAT", smilat))?;
     let here = parse(&here.lines().collect::<Vec<_>>())?;
     let two = parse(&vm::measure(Measurement::WatchingTwo)?)?;
-    let many = parse(&vm::measure(Measurement::WatchingMany)?)?;
+    let many: Vec<Watcher> = parse(&vm::measure(Measurement::WatchingMany)?)?;
+    for watcher in &many {
+        ensure!(
+            watcher.possible == 255,
+            "{} CPUs are possible in the machine that is to have room for 255",
+            watcher.possible
+        );
+    }
     let held = parse(&vm::measure(Measurement::Memory)?)?;
     let mut section = section(&here, &two, &many, &held)?;
     section.versions = vec![

@@ -175,7 +175,9 @@ impl Profile {
             ],
             Self::ExactMany => &[
                 "-smp",
-                "2,maxcpus=255",
+                // In packages of their own: the kernel takes none for possible that are to come into a package which is there,
+                // unless it knows the hypervisor (`topology_register_apic` in `arch/x86/kernel/cpu/topology.c`).
+                "2,maxcpus=255,sockets=255,cores=1,threads=1",
                 "-accel",
                 "tcg,thread=single",
                 "-icount",
