@@ -162,13 +162,13 @@ impl Aim {
         } else {
             format!(
                 "**no**: {} times the limit",
-                short(self.measured / self.limit)
+                beside(self.measured / self.limit, 1.0)
             )
         };
         vec![
             Cell::text(&self.what),
             Cell::text(format!("{bound} {}{unit}", short(self.limit))),
-            Cell::text(format!("{}{unit}", short(self.measured))),
+            Cell::text(format!("{}{unit}", beside(self.measured, self.limit))),
             Cell::text(outcome),
             Cell::text(section),
         ]
@@ -189,6 +189,18 @@ fn short(value: f64) -> String {
     } else {
         text
     }
+}
+
+/// The same with as many digits more as it takes to tell it from `other`.
+fn beside(value: f64, other: f64) -> String {
+    let text = short(value);
+    if text != short(other) {
+        return text;
+    }
+    (1..=6)
+        .map(|digits| (format!("{value:.digits$}"), format!("{other:.digits$}")))
+        .find(|(value, other)| value != other)
+        .map_or(text, |(value, _)| value)
 }
 
 impl fmt::Display for Cell {
@@ -317,6 +329,19 @@ mod tests {
                 "2.5 ns",
                 "**no**: 1.25 times the limit",
                 "One"
+            ]
+        );
+        let barely: Vec<String> = Aim::at_least("SMIs", 100.0, " %", 99.95)
+            .row("One")
+            .iter()
+            .map(Cell::to_string)
+            .collect();
+        assert_eq!(
+            barely[1..4],
+            [
+                "at least 100 %",
+                "99.95 %",
+                "**no**: 0.9995 times the limit"
             ]
         );
         assert!(Aim::at_most("", 2.0, "", 2.0).is_met());
