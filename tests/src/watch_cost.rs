@@ -8,6 +8,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc::{self, Receiver},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -27,8 +28,19 @@ use crate::{
 const PARTS: usize = 6;
 const PART: Duration = Duration::from_secs(10);
 
-/// From a watcher's start on, until what it does at its start is done.
-const SETTLED: Duration = Duration::from_secs(3);
+/// How long others may take to start; the slowest, in Python on an emulated CPU, takes less. They tell of no moment from which on
+/// they watch, but what starting takes would be in one part of six at most, and the median leaves that out.
+const OTHERS_START: Duration = Duration::from_secs(9);
+
+/// How often memory is looked at, and after how long each time.
+const LOOKS_AT_MEMORY: usize = 6;
+const BETWEEN_LOOKS: Duration = Duration::from_secs(3);
+
+/// How long the first snapshot may take to come, on a slow machine.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Of fewer intervals there is nothing to tell.
+const LEAST_SNAPSHOTS: u64 = 5;
 
 /// How often it is looked whether metrics are there.
 const LOOK: Duration = Duration::from_millis(100);
@@ -44,6 +56,9 @@ pub struct Way {
     pub scrapes_per_s: u64,
 }
 
+/// The form for programs.
+const NDJSON: &str = "--format=ndjson";
+
 /// Each step of the loop is a gap then.
 const EVERY_STEP: &str = "--threshold=1ns";
 
@@ -56,7 +71,7 @@ pub const WAYS: [Way; 6] = [
     },
     Way {
         name: "smilat, NDJSON",
-        args: &["--format=ndjson"],
+        args: &[NDJSON],
         scrapes_per_s: 0,
     },
     Way {
@@ -71,7 +86,7 @@ pub const WAYS: [Way; 6] = [
     },
     Way {
         name: "smilat, many gaps, NDJSON",
-        args: &["--format=ndjson", EVERY_STEP],
+        args: &[NDJSON, EVERY_STEP],
         scrapes_per_s: 0,
     },
     Way {
@@ -87,10 +102,7 @@ pub const WAYS: [Way; 6] = [
 /// When it does not run.
 #[must_use]
 pub fn smilat(way: Way) -> Value {
-    watched(way, |process| {
-        thread::sleep(SETTLED);
-        minute(process)
-    })
+    watched(way, minute)
 }
 
 /// The memory alone that it holds, on a machine that may be slow.
@@ -102,8 +114,8 @@ pub fn memory(way: Way) -> Value {
     watched(way, |process| {
         let mut resident_bytes = 0;
         let mut peak_bytes = 0;
-        for _ in 0..PARTS {
-            thread::sleep(SETTLED);
+        for _ in 0..LOOKS_AT_MEMORY {
+            thread::sleep(BETWEEN_LOOKS);
             let taken = Taken::by(process).expect("it runs");
             resident_bytes = resident_bytes.max(taken.resident_bytes);
             peak_bytes = taken.peak_bytes;
@@ -112,7 +124,8 @@ pub fn memory(way: Way) -> Value {
     })
 }
 
-/// Has smilat watch in this way for as long as `measure` looks at the process; what that found, and what smilat says itself.
+/// Has smilat watch in this way for as long as `measure` looks at the process, from the first snapshot on; what that found, and
+/// what smilat says itself.
 fn watched(way: Way, measure: impl FnOnce(u32) -> Value) -> Value {
     let mut command = crate::smilat();
     command
@@ -133,7 +146,10 @@ fn watched(way: Way, measure: impl FnOnce(u32) -> Value) -> Value {
         });
         Scraper::start(address, way.scrapes_per_s)
     });
-    let last = last_line(&mut child);
+    let lines = Lines::read(&mut child);
+    if scraper.is_none() {
+        lines.wait_for_one();
+    }
     let mut told = measure(child.id());
     told["who"] = json!(way.name);
     if let Some(scraper) = scraper {
@@ -142,9 +158,14 @@ fn watched(way: Way, measure: impl FnOnce(u32) -> Value) -> Value {
     child.signal(libc::SIGINT);
     assert!(child.wait().expect("a child").success());
     // What it says of itself, where it does in a form for programs.
-    let last = last.join().expect("a reader");
-    if let Ok(last) = serde_json::from_str::<Snapshot>(&last) {
-        told["snapshots"] = json!(last.interval);
+    let last = lines.last();
+    if way.args.contains(&NDJSON) {
+        let last = serde_json::from_str::<Snapshot>(&last).expect("a snapshot");
+        assert!(
+            last.interval >= LEAST_SNAPSHOTS,
+            "only {} snapshots were made meanwhile",
+            last.interval
+        );
         let sum = |of: fn(&CpuSnapshot) -> u64| last.cpus.iter().map(of).sum::<u64>() as f64;
         let seconds = last.elapsed_ns as f64 / 1e9;
         told["gaps_per_s"] = json!(sum(|cpu| cpu.gaps.count) / seconds);
@@ -185,13 +206,39 @@ pub fn minute(process: u32) -> Value {
     })
 }
 
-/// Reads what the child prints to its end; the last line.
-fn last_line(child: &mut Killed) -> JoinHandle<String> {
-    let output = child.stdout.take().expect("piped");
-    thread::spawn(move || {
-        let lines = BufReader::new(output).lines();
-        lines.map_while(Result::ok).last().unwrap_or_default()
-    })
+/// What a child prints, read to its end.
+struct Lines {
+    first: Receiver<()>,
+    last: JoinHandle<String>,
+}
+
+impl Lines {
+    fn read(child: &mut Killed) -> Self {
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let (sender, first) = mpsc::channel();
+        let last = thread::spawn(move || {
+            let mut last = None;
+            for line in output.lines() {
+                if last.is_none() {
+                    // Nobody waits for it where metrics are asked for.
+                    let _unheard = sender.send(());
+                }
+                last = Some(line.expect("UTF-8"));
+            }
+            last.unwrap_or_default()
+        });
+        Self { first, last }
+    }
+
+    /// The first comes with the first snapshot.
+    fn wait_for_one(&self) {
+        self.first.recv_timeout(PATIENCE).expect("a first snapshot");
+    }
+
+    /// The last one; empty where there was none.
+    fn last(self) -> String {
+        self.last.join().expect("a reader")
+    }
 }
 
 /// Asks for metrics so many times a second.
@@ -228,8 +275,7 @@ impl Scraper {
 /// When it ends before that.
 #[must_use]
 pub fn other(child: &mut Killed) -> Value {
-    // The one in Python takes its time on an emulated CPU.
-    thread::sleep(3 * SETTLED);
+    thread::sleep(OTHERS_START);
     let told = minute(child.id());
     child.signal(libc::SIGINT);
     child.wait().expect("a child");
