@@ -148,7 +148,7 @@ fn watched(way: Way, measure: impl FnOnce(u32) -> Value) -> Value {
     });
     let lines = Lines::read(&mut child);
     if scraper.is_none() {
-        lines.wait_for_one();
+        lines.wait_for_snapshot();
     }
     let mut told = measure(child.id());
     told["who"] = json!(way.name);
@@ -206,33 +206,37 @@ pub fn minute(process: u32) -> Value {
     })
 }
 
+/// In whatever form, a snapshot says this, and what comes before the first one does not.
+const OF_A_SNAPSHOT: &str = "interval";
+
 /// What a child prints, read to its end.
 struct Lines {
-    first: Receiver<()>,
+    snapshot: Receiver<()>,
     last: JoinHandle<String>,
 }
 
 impl Lines {
     fn read(child: &mut Killed) -> Self {
         let output = BufReader::new(child.stdout.take().expect("piped"));
-        let (sender, first) = mpsc::channel();
+        let (sender, snapshot) = mpsc::channel();
         let last = thread::spawn(move || {
-            let mut last = None;
+            let mut sender = Some(sender);
+            let mut last = String::new();
             for line in output.lines() {
-                if last.is_none() {
+                last = line.expect("UTF-8");
+                if let Some(sender) = sender.take_if(|_| last.contains(OF_A_SNAPSHOT)) {
                     // Nobody waits for it where metrics are asked for.
                     let _unheard = sender.send(());
                 }
-                last = Some(line.expect("UTF-8"));
             }
-            last.unwrap_or_default()
+            last
         });
-        Self { first, last }
+        Self { snapshot, last }
     }
 
-    /// The first comes with the first snapshot.
-    fn wait_for_one(&self) {
-        self.first.recv_timeout(PATIENCE).expect("a first snapshot");
+    fn wait_for_snapshot(&self) {
+        let first = self.snapshot.recv_timeout(PATIENCE);
+        first.expect("a first snapshot");
     }
 
     /// The last one; empty where there was none.
