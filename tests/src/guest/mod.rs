@@ -286,7 +286,7 @@ pub fn main() -> ! {
     let set = Set::named(name);
     if let Err(error) = mounted
         .and_then(|()| init::patch_for_good(set.map_or(&[], Set::tracepoints)))
-        .and_then(|()| init::start_cpus())
+        .and_then(|()| init::start_cpus(option("smilat.cpus")))
         .and_then(|()| init::load_modules())
     {
         println!("cannot set the machine up: {error}");

@@ -26,7 +26,7 @@ const FAILED: i32 = 22 * 2 + 1;
 ///   leaves the TSC for good.
 /// - `maxcpus=1`: booted with two CPUs, 6.12 was seen to die of a stray `int3` in `sched_clock_cpu`, a function it was
 ///   patching. Emulated CPUs may run code that was changed a moment ago, and the kernel patches itself most while it
-///   boots. The guest's init turns the other CPU on.
+///   boots. The guest's init turns the others on (as many as `smilat.cpus` tells, or all).
 /// - `memmap`: keeps the kernel out of the page that holds CPU 1's SMM handler (`tests/src/guest/smi.rs`).
 /// - `iomem=relaxed`: lets `/dev/mem` map that page and the local APIC.
 const KERNEL_OPTIONS: &str = "console=ttyS0 quiet nokaslr mitigations=off tsc=reliable maxcpus=1 \
@@ -57,8 +57,8 @@ pub(super) enum Profile {
     IommuExact,
     /// Two CPUs whose clock counts instructions, whichever of them runs them.
     ExactTwo,
-    /// As [`Profile::ExactTwo`], but with room for 253 more CPUs, which the kernel provides for. With all of them there, a
-    /// minute of the machine takes this one the better part of an hour.
+    /// As [`Profile::ExactTwo`], but with 253 more CPUs, which the kernel provides for and the guest leaves off. With all of them
+    /// on, a minute of the machine takes this one the better part of an hour.
     ExactMany,
     /// 255 CPUs, as fast as the host can be all of them.
     Many,
@@ -175,9 +175,9 @@ impl Profile {
             ],
             Self::ExactMany => &[
                 "-smp",
-                // In packages of their own: the kernel takes none for possible that are to come into a package which is there,
-                // unless it knows the hypervisor (`topology_register_apic` in `arch/x86/kernel/cpu/topology.c`).
-                "2,maxcpus=255,sockets=255,cores=1,threads=1",
+                // All there: of those that are to come, today's kernels take none for possible unless they know the hypervisor
+                // (`acpi_is_processor_usable` in `arch/x86/kernel/acpi/boot.c`).
+                "255",
                 "-accel",
                 "tcg,thread=single",
                 "-icount",
@@ -228,11 +228,11 @@ impl Profile {
         match self {
             Self::Iommu | Self::IommuExact => "intel_iommu=on iommu.passthrough=0 iommu.strict=1",
             Self::IommuPassthrough => "intel_iommu=on iommu.passthrough=1",
+            Self::ExactMany => "smilat.cpus=2",
             Self::TwoCpus
             | Self::Exact
             | Self::Slow
             | Self::ExactTwo
-            | Self::ExactMany
             | Self::Many
             | Self::SmmOff
             | Self::Amd => "",
