@@ -1,6 +1,6 @@
 //! One JSON object a line for each snapshot.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use serde::Serialize;
 
 use super::Report;
@@ -13,15 +13,17 @@ pub struct Ndjson;
 impl Ndjson {
     /// The line of `object`, which has string keys and finite numbers only.
     pub(crate) fn line(object: &impl Serialize) -> Bytes {
-        let mut line = BytesMut::new().writer();
-        // Neither part can fail: the writer grows, and such an object can be written.
-        if let Err(error) = serde_json::to_writer(&mut line, object) {
-            log::error!("a line could not be written as JSON: {error}");
-            return Bytes::new();
+        match serde_json::to_vec(object) {
+            Ok(mut line) => {
+                line.push(b'\n');
+                line.into()
+            }
+            // It cannot fail with such an object.
+            Err(error) => {
+                log::error!("a line could not be written as JSON: {error}");
+                Bytes::new()
+            }
         }
-        let mut line = line.into_inner();
-        line.put_u8(b'\n');
-        line.freeze()
     }
 }
 

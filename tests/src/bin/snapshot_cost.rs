@@ -12,7 +12,7 @@ use smi_common::CpuStats;
 use smi_user::{
     bpf::Bpf,
     collector::cpu_snapshot,
-    kernel::{clock::Epoch, cpus::CpuList, process},
+    kernel::{clock::Epoch, cpus::CpuList, memory, process},
     model::{
         Attribution, CounterInfo, CpuSnapshot, OwnCost, Proof, SamplerCounts, SmiCounts, Snapshot,
         StealCounts, WindowCounts,
@@ -44,6 +44,8 @@ struct Cost {
 }
 
 fn main() -> ExitCode {
+    // As smilat does once all is loaded: it decides about how much memory is had anew for each snapshot.
+    memory::give_back();
     match measure() {
         Ok(costs) => {
             println!("{}", serde_json::json!(costs));

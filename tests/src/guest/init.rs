@@ -102,17 +102,14 @@ fn hold_perf_event() -> io::Result<()> {
     Ok(())
 }
 
-/// Turns on the CPUs that the kernel was told to leave off (`maxcpus=` in `xtask/src/vm/qemu.rs`): those below `end`, or all.
-pub(super) fn start_cpus(end: Option<&str>) -> io::Result<()> {
-    let end = end.map_or(Ok(u32::MAX), str::parse);
-    let end = end.map_err(io::Error::other)?;
-    // The first is on.
-    for cpu in 1..end {
-        let switch = format!("/sys/devices/system/cpu/cpu{cpu}/online");
-        if !Path::new(&switch).is_file() {
-            break;
+/// Turns on the CPUs that the kernel was told to leave off (`maxcpus=` in `xtask/src/vm/qemu.rs`).
+pub(super) fn start_cpus() -> io::Result<()> {
+    for entry in fs::read_dir("/sys/devices/system/cpu")? {
+        // The first CPU has no such file, nor has what is not a CPU.
+        let switch = entry?.path().join("online");
+        if switch.is_file() {
+            fs::write(switch, "1")?;
         }
-        fs::write(switch, "1")?;
     }
     Ok(())
 }

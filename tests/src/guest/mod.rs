@@ -88,7 +88,7 @@ enum Set {
     IommuPassthrough,
     /// As [`Set::Iommu`], but one CPU whose clock counts instructions.
     IommuCost,
-    /// Two CPUs or many, whose clock counts instructions, and a kernel with hwlat and osnoise.
+    /// Two CPUs whose clock counts instructions, and a kernel with hwlat and osnoise.
     Watching,
     /// Many CPUs, as fast as two of the host's can be all of them.
     Memory,
@@ -286,7 +286,7 @@ pub fn main() -> ! {
     let set = Set::named(name);
     if let Err(error) = mounted
         .and_then(|()| init::patch_for_good(set.map_or(&[], Set::tracepoints)))
-        .and_then(|()| init::start_cpus(option("smilat.cpus")))
+        .and_then(|()| init::start_cpus())
         .and_then(|()| init::load_modules())
     {
         println!("cannot set the machine up: {error}");

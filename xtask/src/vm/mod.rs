@@ -184,10 +184,8 @@ pub(crate) enum Measurement {
     /// is the same each time, whatever the host does.
     Iommu,
     /// What it costs to have smilat or another tool run, on two CPUs.
-    WatchingTwo,
-    /// The same where 255 are possible.
-    WatchingMany,
-    /// What memory smilat holds on 255 CPUs that are all there.
+    Watching,
+    /// What memory smilat holds on 255 CPUs.
     Memory,
     /// How many SMIs detectors see, at rates up to a thousand in a second.
     Recall,
@@ -208,13 +206,9 @@ impl Measurement {
                 peers: Peers::TraceCmd,
                 ..Bench::new(Kernel::Stock6_12, Profile::IommuExact, "iommu-cost").with_mapper()
             },
-            Self::WatchingTwo => Bench {
+            Self::Watching => Bench {
                 peers: Peers::Watchers,
                 ..Bench::new(Kernel::Rt6_12, Profile::ExactTwo, "watching")
-            },
-            Self::WatchingMany => Bench {
-                peers: Peers::Watchers,
-                ..Bench::new(Kernel::Rt6_12, Profile::ExactMany, "watching")
             },
             Self::Memory => Bench::new(Kernel::Rt6_12, Profile::Many, "memory"),
             Self::Recall => Bench::new(Kernel::Rt6_12, Profile::TwoCpus, "recall").with_peers(),

@@ -26,7 +26,7 @@ const FAILED: i32 = 22 * 2 + 1;
 ///   leaves the TSC for good.
 /// - `maxcpus=1`: booted with two CPUs, 6.12 was seen to die of a stray `int3` in `sched_clock_cpu`, a function it was
 ///   patching. Emulated CPUs may run code that was changed a moment ago, and the kernel patches itself most while it
-///   boots. The guest's init turns the others on (as many as `smilat.cpus` tells, or all).
+///   boots. The guest's init turns the other CPU on.
 /// - `memmap`: keeps the kernel out of the page that holds CPU 1's SMM handler (`tests/src/guest/smi.rs`).
 /// - `iomem=relaxed`: lets `/dev/mem` map that page and the local APIC.
 const KERNEL_OPTIONS: &str = "console=ttyS0 quiet nokaslr mitigations=off tsc=reliable maxcpus=1 \
@@ -57,9 +57,6 @@ pub(super) enum Profile {
     IommuExact,
     /// Two CPUs whose clock counts instructions, whichever of them runs them.
     ExactTwo,
-    /// As [`Profile::ExactTwo`], but with 253 more CPUs, which the kernel provides for and the guest leaves off. With all of them
-    /// on, a minute of the machine takes this one the better part of an hour.
-    ExactMany,
     /// 255 CPUs, as fast as the host can be all of them.
     Many,
 }
@@ -115,13 +112,9 @@ const IOMMU_DEVICES: [&str; 26] = [
 impl Profile {
     fn machine(self) -> &'static str {
         match self {
-            Self::TwoCpus
-            | Self::Exact
-            | Self::Slow
-            | Self::ExactTwo
-            | Self::ExactMany
-            | Self::Many
-            | Self::Amd => "q35,smm=on",
+            Self::TwoCpus | Self::Exact | Self::Slow | Self::ExactTwo | Self::Many | Self::Amd => {
+                "q35,smm=on"
+            }
             Self::SmmOff | Self::Iommu | Self::IommuPassthrough | Self::IommuExact => "q35,smm=off",
         }
     }
@@ -136,7 +129,6 @@ impl Profile {
             | Self::IommuPassthrough
             | Self::IommuExact
             | Self::ExactTwo
-            | Self::ExactMany
             | Self::Many => "Skylake-Client",
             Self::Amd => "EPYC",
         }
@@ -173,16 +165,6 @@ impl Profile {
                 "-icount",
                 "shift=2,sleep=off",
             ],
-            Self::ExactMany => &[
-                "-smp",
-                // All there: of those that are to come, today's kernels take none for possible unless they know the hypervisor
-                // (`acpi_is_processor_usable` in `arch/x86/kernel/acpi/boot.c`).
-                "255",
-                "-accel",
-                "tcg,thread=single",
-                "-icount",
-                "shift=2,sleep=off",
-            ],
         }
     }
 }
@@ -197,7 +179,7 @@ impl Profile {
 
     fn mebibytes(self) -> &'static str {
         match self {
-            Self::ExactMany | Self::Many => "2048",
+            Self::Many => "2048",
             _ if self.has_iommu() => "512",
             _ => "256",
         }
@@ -228,7 +210,6 @@ impl Profile {
         match self {
             Self::Iommu | Self::IommuExact => "intel_iommu=on iommu.passthrough=0 iommu.strict=1",
             Self::IommuPassthrough => "intel_iommu=on iommu.passthrough=1",
-            Self::ExactMany => "smilat.cpus=2",
             Self::TwoCpus
             | Self::Exact
             | Self::Slow
